@@ -1,0 +1,198 @@
+package wherry
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/wherry-go/wherry/internal/client"
+)
+
+// Defaults of a [Consumer].
+const (
+	defaultDrain   = time.Second
+	defaultMaxHeld = 10_000
+	maxHeldBytes   = 16 << 20
+)
+
+// A Consumer is a member of a consumer group that calls a [Handler] for each
+// record of its topics.
+//
+// Delivery is at least once: an offset is committed only after its record's
+// handler returned nil and its outputs were acknowledged. The records of a
+// partition are handled one after the other, in its order; partitions are
+// handled side by side.
+//
+// Its fields must not be changed after Run was called. Ready and Status are
+// safe for concurrent use.
+type Consumer struct {
+	// Client says how to reach the cluster. The Consumer opens a client of its
+	// own with the same options and never closes this one, so one client
+	// serves many. It is refused if it consumes itself or has an instance or
+	// transactional id. Required.
+	Client *kgo.Client
+	// Group is the consumer group. Required.
+	Group string
+	// Handlers say which topics to read and what to call. At least one.
+	Handlers []Route
+	// Policies decide what happens around the handlers, outermost first.
+	Policies []Policy
+	// From is where a group begins that has committed nothing yet. It is
+	// committed at once, so that a second start does not move it. Partitions
+	// that are added while the Consumer runs are read from their start. The
+	// zero value is [Earliest].
+	From Position
+	// OnReset decides where to go on when the log no longer holds, or does
+	// not hold yet, the offset to read: it returns an offset between e.Start
+	// and e.End, or an error, with which Run stops. nil stops with e.
+	OnReset func(e *OffsetRangeError) (int64, error)
+	// Drain is how long records in hand may take when the Consumer stops or
+	// loses their partition. What takes longer is cut short and comes again.
+	// 0 means 1s.
+	Drain time.Duration
+	// MaxHeld is how many records of a partition are held in memory. At it, or
+	// at 16 MiB of keys and values, fetching of that partition pauses until
+	// half are done. 0 means 10,000.
+	MaxHeld int
+	// Opts override the options of Client for this Consumer alone: a session
+	// timeout, an instance id, a balancer, hooks that register per client.
+	// What the guarantees depend on (the group, topics, offsets and their
+	// commits, rebalance callbacks) is the Consumer's own and not overridden.
+	// A [kgo.RecordPartitioner] belongs to Client: it is asked for every
+	// output without a [ToPartition].
+	Opts []kgo.Opt
+	// Logger logs what an operator should know. nil means [slog.Default].
+	Logger *slog.Logger
+
+	once    sync.Once
+	ready   chan struct{}
+	started atomic.Bool
+	current atomic.Pointer[run]
+}
+
+// Position is where a new group begins to read; see [Consumer].
+type Position int64
+
+// Positions. [At] makes one of a time.
+const (
+	Earliest Position = 0  // the oldest record that is there
+	Latest   Position = -1 // what is produced from now on
+)
+
+// At is the position of the first record with a timestamp at or after t, with
+// the precision of Kafka's timestamps, 1 ms. t must be after 1 January 1970.
+func At(t time.Time) Position { return Position(max(t.UnixMilli(), 1)) }
+
+func (c *Consumer) init() { c.once.Do(func() { c.ready = make(chan struct{}) }) }
+
+// Ready is closed when the Consumer has joined its group and knows from where
+// to read the partitions that it was given first, if any. It is never closed
+// if Run fails before.
+func (c *Consumer) Ready() <-chan struct{} {
+	c.init()
+	return c.ready
+}
+
+// Run consumes until ctx is done or a record cannot be handled, and returns
+// when what it started has ended. It can be called once.
+//
+// At first it checks the configuration, and returns all its faults at once. It
+// waits, logging, for a broker to answer and for missing topics to appear; it
+// does not wait where that mends nothing, as with refused credentials.
+//
+// When ctx is done, no further record begins and those in hand get the time
+// of Drain; then the finished ones are committed and the group is left, and
+// Run returns nil. The context of a handler outlives ctx by that time. If a
+// handler still runs after twice Drain, Run returns an error that names its
+// record.
+//
+// An error or panic that no policy handles ends Run in the same way with a
+// [*RecordError].
+func (c *Consumer) Run(ctx context.Context) error {
+	c.init()
+	if c.started.Swap(true) {
+		return errors.New("this Consumer has run already: make another one")
+	}
+	r, err := c.prepare()
+	if err != nil {
+		return fmt.Errorf("consumer %q: %w", c.Group, err)
+	}
+	if err = r.consume(ctx); err != nil {
+		return fmt.Errorf("consumer %q: %w", c.Group, err)
+	}
+	return nil
+}
+
+// prepare checks the configuration and builds the handlers from it.
+func (c *Consumer) prepare() (*run, error) {
+	faults := []error{client.Check(c.Client)}
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	if c.Group == "" {
+		fault("no group: set Group")
+	}
+	if len(c.Handlers) == 0 {
+		fault("no handlers: set Handlers")
+	}
+	if c.Drain < 0 || c.MaxHeld < 0 {
+		fault("Drain and MaxHeld must not be negative")
+	}
+	if c.From < Latest {
+		fault("From is %d: use Earliest, Latest or At", c.From)
+	}
+	setup := &Setup{Group: c.Group}
+	routes := map[string][]Route{}
+	for i, route := range c.Handlers {
+		switch before := routes[route.Topic]; {
+		case route.Topic == "":
+			fault("handler %d has no topic", i)
+		case route.Handler == nil:
+			fault("the route of topic %s has no handler", route.Topic)
+		case len(before) > 0 && before[len(before)-1].Match == nil:
+			fault("topic %s has two routes and the first takes every record: set Match", route.Topic)
+		}
+		if !slices.Contains(setup.Topics, route.Topic) {
+			setup.Topics = append(setup.Topics, route.Topic)
+		}
+		routes[route.Topic] = append(routes[route.Topic], route)
+	}
+	for i, p := range c.Policies {
+		if p == nil {
+			fault("policy %d is nil", i)
+		} else if prep, ok := p.(Preparer); ok {
+			faults = append(faults, prep.Prepare(setup))
+		}
+	}
+	for topic, as := range setup.subscribed {
+		if _, known := routes[as]; !known {
+			fault("a policy subscribes to %s as %s, which has no route", topic, as)
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	r := newRun(c, setup.needs)
+	for topic, of := range routes {
+		r.handlers[topic] = chain(router(of), c.Policies)
+	}
+	for topic, as := range setup.subscribed {
+		r.handlers[topic] = r.handlers[as]
+	}
+	return r, nil
+}
+
+func (c *Consumer) drain() time.Duration { return cmp.Or(c.Drain, defaultDrain) }
+
+func (c *Consumer) maxHeld() int { return cmp.Or(c.MaxHeld, defaultMaxHeld) }
+
+func (c *Consumer) logger() *slog.Logger {
+	log := cmp.Or(c.Logger, slog.Default())
+	return log.With("group", c.Group)
+}

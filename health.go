@@ -1,0 +1,62 @@
+package wherry
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Status is what a Consumer is doing; see [Consumer.Status].
+type Status struct {
+	// Ready is whether the channel of [Consumer.Ready] is closed and Run has
+	// not ended.
+	Ready bool
+	// Partitions are those assigned to this Consumer, by topic and number.
+	Partitions []PartitionStatus
+}
+
+// PartitionStatus is the state of one assigned partition.
+type PartitionStatus struct {
+	Topic     string
+	Partition int32
+	// Committed is the group's offset: where a successor would begin. -1
+	// until it is known.
+	Committed int64
+	// End is the offset after the last record of the partition, as of the
+	// last fetch. -1 until it is known.
+	End int64
+	// Lag is how many offsets lie between the two. (Some of them may hold no
+	// record: transactions' marks, compacted records.)
+	Lag int64
+	// Held is how many records are in memory and have not finished.
+	Held int
+	// Paused is whether fetching waits for those to be done.
+	Paused bool
+}
+
+// Status returns what the Consumer is doing now. It asks no broker.
+func (c *Consumer) Status() (s Status) {
+	c.init()
+	r := c.current.Load()
+	if r == nil {
+		return s
+	}
+	select {
+	case <-c.ready:
+		s.Ready = true
+	default:
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for tp, p := range r.partitions {
+		held, _ := p.lane.Held()
+		ps := PartitionStatus{Topic: tp.topic, Partition: tp.partition, Committed: p.committed, End: p.end, Held: held, Paused: p.paused}
+		if p.committed >= 0 {
+			ps.Lag = max(0, p.end-p.committed)
+		}
+		s.Partitions = append(s.Partitions, ps)
+	}
+	slices.SortFunc(s.Partitions, func(a, b PartitionStatus) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+	return s
+}

@@ -1,0 +1,85 @@
+// Package client opens Kafka clients from one that the user lent, and waits
+// for a broker to answer. It is the one place that knows which options are
+// wherry's defaults, which are the user's to change, and which clients cannot
+// be lent.
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Defaults returns the options that a user may override: they decide latency,
+// not correctness.
+//
+// kgo's own linger of 10 ms would be paid at every hop of a chain of
+// services, and its smallest metadata age of 5 s turns a moved leader or a
+// topic that was just made into a stall of as long.
+func Defaults() []kgo.Opt {
+	return []kgo.Opt{
+		kgo.ProducerLinger(0),
+		kgo.MetadataMinAge(50 * time.Millisecond),
+		kgo.ConcurrentTransactionsBackoff(2 * time.Millisecond),
+		kgo.FetchMinBytes(1),
+		kgo.FetchMaxWait(500 * time.Millisecond),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+	}
+}
+
+// Check reports, all at once, why lent cannot serve as the base of another
+// client; nil when it can.
+func Check(lent *kgo.Client) error {
+	if lent == nil {
+		return errors.New("no client: set Client to a *kgo.Client")
+	}
+	var faults []error
+	refuse := func(bad bool, option, reason string) {
+		if bad {
+			faults = append(faults, fmt.Errorf("the client has %s: %s", option, reason))
+		}
+	}
+	text := func(opt any) string { s, _ := lent.OptValue(opt).(string); return s }
+	flag := func(opt any) bool { b, _ := lent.OptValue(opt).(bool); return b }
+
+	const consumes = "wherry opens a client of its own to consume; lend one that only says how to reach the cluster"
+	refuse(text(kgo.ConsumerGroup) != "", "ConsumerGroup", consumes)
+	refuse(text(kgo.ShareGroup) != "", "ShareGroup", consumes)
+	refuse(len(lent.GetConsumeTopics()) > 0, "ConsumeTopics or ConsumePartitions", consumes)
+	refuse(flag(kgo.ConsumeRegex), "ConsumeRegex", consumes)
+	refuse(text(kgo.InstanceID) != "", "InstanceID", "two clients with one instance id fence each other; set it in Opts of the one Consumer that it names")
+	refuse(text(kgo.TransactionalID) != "", "TransactionalID", "two producers with one transactional id fence each other")
+	refuse(flag(kgo.ManualFlushing), "ManualFlushing", "nobody would flush what wherry produces")
+	return errors.Join(faults...)
+}
+
+// Open opens a client with, from weakest to strongest, wherry's defaults, the
+// lent client's options, the options of one user of it, and musts. It takes
+// the lent client as Check found it.
+func Open(lent *kgo.Client, opts []kgo.Opt, musts ...kgo.Opt) (cl *kgo.Client, err error) {
+	// A hook that registers itself once (kprom) panics on a second client.
+	defer func() {
+		if p := recover(); p != nil {
+			cl, err = nil, fmt.Errorf("a hook of the client cannot serve a second client; give it in Opts of the one user that it belongs to, not to the lent client: %v", p)
+		}
+	}()
+	// Concat, not append: Opts is the lent client's own slice.
+	cl, err = kgo.NewClient(slices.Concat(Defaults(), lent.Opts(), opts, musts)...)
+	if err != nil {
+		return nil, fmt.Errorf("opening a client: %w", err)
+	}
+	if manual, _ := cl.OptValue(kgo.ManualFlushing).(bool); manual {
+		cl.Close()
+		return nil, errors.New("ManualFlushing in Opts: nobody would flush what wherry produces")
+	}
+	return cl, nil
+}
+
+// Outlive is the context that an opened client runs under: it has ctx's
+// values, not its end, so that work in hand can be finished and committed
+// after ctx is done. It overrides a context of the lent client's.
+func Outlive(ctx context.Context) kgo.Opt { return kgo.WithContext(context.WithoutCancel(ctx)) }

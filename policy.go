@@ -1,0 +1,103 @@
+package wherry
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// A Policy decides what happens around a handler: it wraps the next one in
+// and is called for each record. Policies are values with documented zero
+// fields and may serve several Consumers at once.
+//
+// A policy may call the inner handler any number of times, one after the
+// other. What the inner handler staged with [Publish] in an earlier call is
+// dropped by the next call; what the policy staged itself stands if the chain
+// of all policies ends in nil.
+type Policy interface {
+	Wrap(next Handler) Handler
+}
+
+// Middleware is a Policy made from a function, as http.HandlerFunc is an
+// http.Handler.
+type Middleware func(next Handler) Handler
+
+// Wrap calls m.
+func (m Middleware) Wrap(next Handler) Handler { return m(next) }
+
+// A Preparer is a Policy that takes part in the configuration of the Consumer
+// it serves. Run asks each of its policies that is one, once, before it opens
+// anything. Prepare only declares: the policy keeps nothing of it.
+type Preparer interface {
+	Policy
+	Prepare(*Setup) error
+}
+
+// Setup is what a [Preparer] sees of its Consumer and may add to it.
+type Setup struct {
+	// Group is the consumer group.
+	Group string
+	// Topics are the topics of the Consumer's routes, each once, in order.
+	Topics []string
+
+	subscribed map[string]string
+	needs      []TopicSpec
+}
+
+// Subscribe makes the Consumer read topic too and hand its records to the
+// routes of the topic named by as.
+func (s *Setup) Subscribe(topic, as string) {
+	if s.subscribed == nil {
+		s.subscribed = map[string]string{}
+	}
+	s.subscribed[topic] = as
+}
+
+// Need makes Run ensure that a topic exists with these settings, as
+// [EnsureTopics] does, before the Consumer reads its first record.
+func (s *Setup) Need(spec TopicSpec) { s.needs = append(s.needs, spec) }
+
+// chain wraps h in policies, the first of them outermost.
+func chain(h Handler, policies []Policy) Handler {
+	h = dropOnError(guard(refusable(h)))
+	for i := len(policies) - 1; i >= 0; i-- {
+		h = guard(policies[i].Wrap(staging(h)))
+	}
+	return h
+}
+
+// staging gives each call of next a stage of its own, which replaces that of
+// the call before.
+func staging(next Handler) Handler {
+	return func(ctx context.Context, r *kgo.Record) error {
+		outer := stageFrom(ctx)
+		if outer == nil {
+			return next(ctx, r)
+		}
+		return next(context.WithValue(ctx, stageKey{}, outer.inner()), r)
+	}
+}
+
+// dropOnError makes a failed attempt leave no outputs.
+func dropOnError(next Handler) Handler {
+	return func(ctx context.Context, r *kgo.Record) error {
+		err := next(ctx, r)
+		if err != nil {
+			if s := stageFrom(ctx); s != nil {
+				s.drop()
+			}
+		}
+		return err
+	}
+}
+
+// refusable stands for the handler in the second run of a chain whose outputs
+// the broker refused: policies see the refusal as the handler's error.
+func refusable(next Handler) Handler {
+	return func(ctx context.Context, r *kgo.Record) error {
+		if d := deliveryFrom(ctx); d != nil && d.refused != nil {
+			return &RecordError{Cause: CauseRejected, Err: d.refused}
+		}
+		return next(ctx, r)
+	}
+}

@@ -1,0 +1,184 @@
+package wherry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/wherry-go/wherry/internal/client"
+)
+
+// Limits of what one record's handler and policies may stage.
+const (
+	maxStagedBytes   = 1 << 20
+	maxStagedRecords = 10_000
+	// recordOverhead bounds what a batch and a record add to key, value and
+	// headers (61 bytes of batch header, up to 30 of varints).
+	recordOverhead = 100
+)
+
+// Publish stages records as outputs of the record in hand and returns; it does
+// not wait for a broker. The records are produced, in the order staged, after
+// the outermost policy returned nil, and the record in hand counts as done
+// when all of them are acknowledged. A handler that returns an error or panics
+// leaves no outputs.
+//
+// A record whose topic is empty, that is larger than the client's
+// [kgo.ProducerBatchMaxBytes] (an [*OutputError]), or that takes what is
+// staged over 10,000 records or 1 MiB is refused, and nothing of the call is
+// staged. Outside of a handler, after it returned, and after its partition was
+// taken away, Publish returns an error: there, encode with [Event.Record] and
+// produce with a client of your own.
+//
+// The records belong to wherry from here on. A partition asked for with
+// [ToPartition] is honoured. Safe for concurrent use within a handler.
+func Publish(ctx context.Context, records ...*kgo.Record) error {
+	s := stageFrom(ctx)
+	if s == nil {
+		return errors.New("publish outside of a handler: produce Event.Record with a client of your own")
+	}
+	return s.add(ctx, records)
+}
+
+// ToPartition makes r go to partition p of its topic, whatever its key. It is
+// honoured by [Publish] and by clients made with [Partitioner].
+func ToPartition(r *kgo.Record, p int32) { client.ToPartition(r, p) }
+
+// Partitioner is for clients of your own that shall honour [ToPartition]: it
+// asks inner for every record without such a mark. (kgo's own partitioners
+// ignore Record.Partition, but for kgo.ManualPartitioner, which uses it for
+// all.)
+func Partitioner(inner kgo.Partitioner) kgo.Partitioner { return client.Partitioner(inner) }
+
+// outputs are what the handler and the policies of one record staged.
+type outputs struct {
+	limit int // largest record, in bytes
+
+	mu     sync.Mutex // never held over a call that blocks
+	root   stage
+	count  int
+	bytes  int
+	closed error // set when the handler returned or the partition was taken away
+}
+
+// stage holds what one layer of the chain staged in one call, and the stage of
+// its latest call of the layer inside it.
+type stage struct {
+	of      *outputs
+	own     []*kgo.Record
+	child   *stage
+	childAt int // child's outputs stand before own[childAt]
+}
+
+func (o *outputs) init(limit int) {
+	o.limit = limit
+	o.root.of = o
+}
+
+// inner begins a call of the layer inside s: it drops what the call before
+// staged.
+func (s *stage) inner() *stage {
+	o := s.of
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if s.child != nil {
+		s.child.dropLocked()
+	}
+	s.child, s.childAt = &stage{of: o}, len(s.own)
+	return s.child
+}
+
+func (s *stage) drop() {
+	s.of.mu.Lock()
+	defer s.of.mu.Unlock()
+	s.dropLocked()
+}
+
+func (s *stage) dropLocked() {
+	for _, r := range s.own {
+		s.of.count--
+		s.of.bytes -= size(r)
+	}
+	s.own = nil
+	if s.child != nil {
+		s.child.dropLocked()
+		s.child = nil
+	}
+}
+
+func (s *stage) add(ctx context.Context, records []*kgo.Record) error {
+	o := s.of
+	bytes := 0
+	for _, r := range records {
+		n := size(r)
+		if r.Topic == "" {
+			return &OutputError{Key: r.Key, Size: n, Err: kerr.InvalidTopicException}
+		}
+		if o.limit > 0 && n+recordOverhead > o.limit {
+			return &OutputError{Topic: r.Topic, Key: r.Key, Size: n, Err: fmt.Errorf("%w: the client's ProducerBatchMaxBytes is %d", kerr.MessageTooLarge, o.limit)}
+		}
+		bytes += n
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed != nil {
+		return fmt.Errorf("publish: %w", o.closed)
+	}
+	if o.count+len(records) > maxStagedRecords || o.bytes+bytes > maxStagedBytes {
+		return fmt.Errorf("publish: %d records of %d bytes in all are staged for one record, the limits are %d and %d",
+			o.count+len(records), o.bytes+bytes, maxStagedRecords, maxStagedBytes)
+	}
+	for _, r := range records {
+		carry(ctx, r)
+	}
+	o.count += len(records)
+	o.bytes += bytes
+	s.own = append(s.own, records...)
+	return nil
+}
+
+// carry gives r the values of ctx (the trace) without its end: kgo drops what
+// is buffered under a context that ended.
+func carry(ctx context.Context, r *kgo.Record) {
+	p, marked := client.Marked(r)
+	r.Context = context.WithoutCancel(ctx)
+	if marked {
+		client.ToPartition(r, p)
+	}
+}
+
+// close refuses further outputs, for the reason given, and returns what was
+// staged.
+func (o *outputs) close(reason error) []*kgo.Record {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed == nil {
+		o.closed = reason
+	}
+	if o.count == 0 {
+		return nil
+	}
+	return o.root.collect(make([]*kgo.Record, 0, o.count))
+}
+
+func (s *stage) collect(all []*kgo.Record) []*kgo.Record {
+	if s.child == nil {
+		return append(all, s.own...)
+	}
+	all = append(all, s.own[:s.childAt]...)
+	all = s.child.collect(all)
+	return append(all, s.own[s.childAt:]...)
+}
+
+// size is what counts against the limits.
+func size(r *kgo.Record) int {
+	n := len(r.Key) + len(r.Value)
+	for _, h := range r.Headers {
+		n += len(h.Key) + len(h.Value)
+	}
+	return n
+}

@@ -1,0 +1,280 @@
+package wherry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/wherry-go/wherry/internal/client"
+	"github.com/wherry-go/wherry/internal/lane"
+)
+
+// maxPoll bounds what one poll may put over a partition's MaxHeld.
+const maxPoll = 2000
+
+// Causes of the contexts of work that is cut short.
+var (
+	errRevoked  = errors.New("the partition was taken away")
+	errShutdown = errors.New("the Consumer stops")
+	errReturned = errors.New("the handler has returned")
+)
+
+// run is one run of a Consumer: its client, its partitions, its end.
+type run struct {
+	c        *Consumer
+	log      *slog.Logger
+	needs    []TopicSpec
+	handlers map[string]Handler // by the topic read
+	known    map[string]int32   // how many partitions each topic had at the start
+
+	cl    *kgo.Client
+	adm   *kadm.Client
+	limit int             // largest record that the client produces
+	base  context.Context // of all work: it has the values of Run's context and outlives it
+	stop  context.CancelCauseFunc
+
+	mu         sync.Mutex // never held over a call that blocks
+	partitions map[topicPartition]*partition
+	cut        []*partition // taken away while a handler ran
+
+	progress   chan struct{} // a record finished
+	committing chan struct{} // holds one token: whoever has it may commit
+	joined     sync.Once
+	failed     atomic.Pointer[error]
+}
+
+type topicPartition struct {
+	topic     string
+	partition int32
+}
+
+func (tp topicPartition) String() string { return fmt.Sprintf("%s/%d", tp.topic, tp.partition) }
+
+// partition is an assigned partition. lane and topicPartition never change;
+// the rest is guarded by run.mu.
+type partition struct {
+	topicPartition
+	lane      *lane.Lane
+	committed int64 // the group's offset, -1 if unknown
+	next      int64 // the offset after the last record that was fetched
+	end       int64 // the high watermark as last heard of, -1 if unknown
+	paused    bool
+}
+
+func newRun(c *Consumer, needs []TopicSpec) *run {
+	return &run{
+		c: c, log: c.logger(), needs: needs,
+		handlers:   map[string]Handler{},
+		known:      map[string]int32{},
+		partitions: map[topicPartition]*partition{},
+		progress:   make(chan struct{}, 1),
+		committing: make(chan struct{}, 1),
+	}
+}
+
+// consume joins the group and works until ctx is done or something fails.
+func (r *run) consume(ctx context.Context) error {
+	pollCtx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	r.stop = stop
+	if err := r.open(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // asked to stop before anything was begun
+		}
+		return err
+	}
+	r.c.current.Store(r)
+	r.log.InfoContext(ctx, "consumer: joining", "topics", slices.Sorted(maps.Keys(r.handlers)))
+
+	var loops sync.WaitGroup
+	loopCtx, endLoops := context.WithCancel(r.base)
+	loops.Go(func() { r.commitLoop(loopCtx) })
+
+	r.poll(pollCtx)
+
+	stuck := r.shutdown(func() { endLoops(); loops.Wait() })
+	if e := r.failed.Load(); e != nil {
+		return errors.Join(*e, stuck)
+	}
+	r.log.InfoContext(ctx, "consumer: stopped")
+	return stuck
+}
+
+// open waits for a broker and opens the client that consumes.
+func (r *run) open(ctx context.Context) error {
+	if err := client.Connect(ctx, r.c.Client, r.log); err != nil {
+		return err
+	}
+	if len(r.needs) > 0 {
+		if err := EnsureTopics(ctx, r.c.Client, r.needs...); err != nil {
+			return err
+		}
+	}
+	topics := slices.Sorted(maps.Keys(r.handlers))
+	found, err := kadm.NewClient(r.c.Client).ListTopics(ctx, topics...)
+	if err != nil {
+		return fmt.Errorf("listing topics: %w", err)
+	}
+	for _, topic := range topics {
+		d := found[topic]
+		if d.Err != nil && client.Permanent(d.Err) {
+			return fmt.Errorf("topic %s: %w", topic, d.Err)
+		}
+		r.known[topic] = int32(len(d.Partitions))
+		if len(d.Partitions) == 0 {
+			r.log.WarnContext(ctx, "consumer: the topic does not exist yet, waiting for it", "topic", topic)
+		}
+	}
+	inner, _ := r.c.Client.OptValue(kgo.RecordPartitioner).(kgo.Partitioner)
+	r.base = context.WithoutCancel(ctx)
+	cl, err := client.Open(r.c.Client, r.c.Opts,
+		client.Outlive(ctx),
+		kgo.ConsumerGroup(r.c.Group),
+		kgo.ConsumeTopics(topics...),
+		kgo.DisableAutoCommit(),
+		// Records that were polled reach their lanes before their partition
+		// can be taken away: see poll.
+		kgo.BlockRebalanceOnPoll(),
+		kgo.ConsumeStartOffset(kgo.NewOffset().AtCommitted()),
+		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.AdjustFetchOffsetsFn(r.positions),
+		kgo.OnPartitionsAssigned(r.assigned),
+		kgo.OnPartitionsRevoked(r.revoked),
+		kgo.OnPartitionsLost(r.lost),
+		kgo.RecordPartitioner(client.Partitioner(inner)),
+	)
+	if err != nil {
+		return err
+	}
+	r.cl, r.adm = cl, kadm.NewClient(cl)
+	if n, ok := cl.OptValue(kgo.ProducerBatchMaxBytes).(int32); ok {
+		r.limit = int(n)
+	}
+	return nil
+}
+
+// poll feeds records to the lanes of their partitions until ctx is done. A
+// rebalance waits between PollRecords and AllowRebalance, so no record reaches
+// a lane of a later assignment than its own.
+func (r *run) poll(ctx context.Context) {
+	for ctx.Err() == nil {
+		fetches := r.cl.PollRecords(ctx, maxPoll)
+		fetches.EachPartition(func(f kgo.FetchTopicPartition) {
+			tp := topicPartition{f.Topic, f.Partition}
+			if len(f.Records) > 0 {
+				r.feed(tp, f.Records, f.HighWatermark)
+			}
+			if f.Err != nil && ctx.Err() == nil {
+				r.fetchFailed(ctx, tp, f.Err)
+			}
+		})
+		r.cl.AllowRebalance()
+	}
+}
+
+func (r *run) feed(tp topicPartition, records []*kgo.Record, end int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.partitions[tp]
+	if p == nil {
+		return
+	}
+	p.end, p.next = end, records[len(records)-1].Offset+1
+	p.lane.Feed(records)
+	if n, bytes := p.lane.Held(); !p.paused && (n >= r.c.maxHeld() || bytes >= maxHeldBytes) {
+		p.paused = true
+		r.cl.PauseFetchPartitions(map[string][]int32{tp.topic: {tp.partition}})
+	}
+}
+
+// resume fetches again what was paused and is half done.
+func (r *run) resume() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	again := map[string][]int32{}
+	for tp, p := range r.partitions {
+		if !p.paused {
+			continue
+		}
+		if n, bytes := p.lane.Held(); n <= r.c.maxHeld()/2 && bytes <= maxHeldBytes/2 {
+			p.paused = false
+			again[tp.topic] = append(again[tp.topic], tp.partition)
+		}
+	}
+	if len(again) > 0 {
+		r.cl.ResumeFetchPartitions(again)
+	}
+}
+
+// fail ends the run with err; the first error counts.
+func (r *run) fail(err error) {
+	r.failed.CompareAndSwap(nil, &err)
+	r.stop(err)
+}
+
+// shutdown drains what is in hand, commits, leaves the group and ends the
+// lanes. It returns an error that names what still runs.
+func (r *run) shutdown(endCommits func()) error {
+	drain := r.c.drain()
+	all := r.take(nil)
+	r.settle(all, drain)
+	endCommits()
+	ctx, cancel := context.WithTimeout(r.base, r.lastCommit())
+	defer cancel()
+	r.commit(ctx, all)
+	for _, p := range all {
+		p.lane.Cut(errShutdown)
+	}
+	if err := r.cl.LeaveGroupContext(ctx); err != nil {
+		r.log.WarnContext(ctx, "consumer: leaving the group", "error", err)
+	}
+	r.cl.CloseAllowingRebalance()
+
+	r.mu.Lock()
+	all = append(all, r.cut...)
+	r.mu.Unlock()
+	grace, cancelGrace := context.WithTimeout(r.base, drain)
+	defer cancelGrace()
+	var stuck []string
+	for _, p := range all {
+		select {
+		case <-p.lane.Exited():
+		case <-grace.Done():
+			stuck = append(stuck, p.String())
+		}
+	}
+	if len(stuck) > 0 {
+		return fmt.Errorf("handlers that ignore the end of their context still run after %v, in %s", 2*drain, strings.Join(stuck, ", "))
+	}
+	return nil
+}
+
+// lastCommit is how long the commit of a partition that is given up may take.
+func (r *run) lastCommit() time.Duration { return max(r.c.drain(), time.Second) }
+
+// settle lets what the lanes have in hand end, for as long as drain.
+func (r *run) settle(all []*partition, drain time.Duration) {
+	timer := time.NewTimer(drain)
+	defer timer.Stop()
+	var idle []<-chan struct{}
+	for _, p := range all {
+		idle = append(idle, p.lane.Drain())
+	}
+	for _, ch := range idle {
+		select {
+		case <-ch:
+		case <-timer.C:
+			return
+		}
+	}
+}

@@ -1,0 +1,339 @@
+package wherry
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/wherry-go/wherry/internal/client"
+	"github.com/wherry-go/wherry/internal/table"
+)
+
+// A Table follows a compacted topic as a map from key to the latest value: it
+// reads the topic from its start and then keeps up with it. Anyone may write
+// to the topic, with a client of their own or from a handler: [Table.Record],
+// [Table.Tombstone]. The whole map is in memory, as encoded bytes.
+//
+// Only committed records are seen, those of a key in the order of its
+// partition. [EnsureTopics] makes the topic, of a [TopicSpec] with Changelog.
+//
+// Its fields must not be changed after Run was called; its methods are safe
+// for concurrent use.
+type Table[V any] struct {
+	// Client says how to reach the cluster; see [Consumer.Client]. Required.
+	Client *kgo.Client
+	// Topic is the compacted topic. Required.
+	Topic string
+	// Codec turns values into bytes and back; nil means [JSON].
+	Codec Codec
+	// Opts override the options of Client for this Table alone.
+	Opts []kgo.Opt
+	// Logger logs what an operator should know. nil means [slog.Default].
+	Logger *slog.Logger
+
+	once    sync.Once
+	started atomic.Bool
+	store   *table.Store
+	ready   chan struct{}
+	ended   chan struct{} // closed when Run has returned
+	err     error         // why; read after ended
+	lag     atomic.Int64
+}
+
+func (t *Table[V]) init() {
+	t.once.Do(func() {
+		t.store, t.ready, t.ended = table.New(), make(chan struct{}), make(chan struct{})
+	})
+}
+
+// Ready is closed when the map holds all that the topic held when Run began.
+func (t *Table[V]) Ready() <-chan struct{} {
+	t.init()
+	return t.ready
+}
+
+// Run follows the topic until ctx is done, and then returns nil. It can be
+// called once. It waits, logging, for a broker to answer and for the topic to
+// appear. It returns an error if the configuration is wrong, credentials are
+// refused, or the cluster lost records, which makes the map wrong.
+//
+// A value that does not decode stops only those who ask for it.
+func (t *Table[V]) Run(ctx context.Context) (err error) {
+	t.init()
+	if t.started.Swap(true) {
+		return errors.New("this Table has run already: make another one")
+	}
+	defer func() {
+		if ctx.Err() != nil {
+			err = nil
+		}
+		if err != nil {
+			err = fmt.Errorf("table %s: %w", t.Topic, err)
+		}
+		t.err = err
+		close(t.ended)
+	}()
+	if err = client.Check(t.Client); err != nil {
+		return err
+	}
+	if t.Topic == "" {
+		return errors.New("no topic: set Topic")
+	}
+	log := cmp.Or(t.Logger, slog.Default()).With("table", t.Topic)
+	if err = client.Connect(ctx, t.Client, log); err != nil {
+		return err
+	}
+	goal, err := t.goal(ctx, log)
+	if err != nil {
+		return err
+	}
+	cl, err := client.Open(t.Client, t.Opts,
+		client.Outlive(ctx),
+		kgo.ConsumeTopics(t.Topic),
+		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		// The position must pass the mark of the last transaction too.
+		kgo.KeepControlRecords(),
+	)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	return t.follow(ctx, cl, goal, log)
+}
+
+// goal waits for the topic and returns the end of each of its partitions.
+func (t *Table[V]) goal(ctx context.Context, log *slog.Logger) (kadm.ListedOffsets, error) {
+	adm := kadm.NewClient(t.Client)
+	for told := false; ; told = true {
+		starts, err := adm.ListStartOffsets(ctx, t.Topic)
+		if err == nil {
+			err = starts.Error()
+		}
+		var ends kadm.ListedOffsets
+		if err == nil {
+			ends, err = adm.ListEndOffsets(ctx, t.Topic)
+		}
+		if err == nil {
+			err = ends.Error()
+		}
+		switch {
+		case err == nil && len(starts[t.Topic]) > 0:
+			starts.Each(func(o kadm.ListedOffset) { t.store.Advance(o.Partition, o.Offset) })
+			return ends, nil
+		case err != nil && !kerr.IsRetriable(err) && !errors.Is(err, kerr.UnknownTopicOrPartition):
+			return nil, fmt.Errorf("listing its offsets: %w", err)
+		case !told:
+			log.WarnContext(ctx, "table: the topic does not exist yet, waiting for it")
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
+}
+
+func (t *Table[V]) follow(ctx context.Context, cl *kgo.Client, goal kadm.ListedOffsets, log *slog.Logger) (err error) {
+	began := time.Now()
+	restoring := true
+	ends := map[int32]int64{}
+	goal.Each(func(o kadm.ListedOffset) { ends[o.Partition] = o.Offset })
+	for {
+		var lag int64
+		for p, end := range ends {
+			next, _ := t.store.Position(p)
+			lag += max(0, end-next)
+		}
+		t.lag.Store(lag)
+		if restoring && t.reached(goal) {
+			restoring = false
+			close(t.ready)
+			log.InfoContext(ctx, "table: restored", "keys", t.store.Len(), "in", time.Since(began).Round(time.Millisecond))
+		}
+		fetches := cl.PollFetches(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		fetches.EachPartition(func(f kgo.FetchTopicPartition) {
+			t.store.Apply(f.Partition, f.Records)
+			if len(f.Records) > 0 {
+				ends[f.Partition] = f.HighWatermark
+			}
+			kafka, isKafka := errors.AsType[*kerr.Error](f.Err)
+			loss, isLoss := errors.AsType[*kgo.ErrDataLoss](f.Err)
+			switch {
+			case f.Err == nil:
+			case isLoss:
+				err = fmt.Errorf("the map is wrong now, run another Table: %w", loss)
+			case isKafka && !kafka.Retriable, client.Permanent(f.Err), errors.Is(f.Err, kgo.ErrMaxDecompress):
+				err = fmt.Errorf("reading partition %d: %w", f.Partition, f.Err)
+			default:
+				log.WarnContext(ctx, "table: fetching failed, trying again", "partition", f.Partition, "error", f.Err)
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// reached reports whether every partition was read to the end it had.
+func (t *Table[V]) reached(goal kadm.ListedOffsets) bool {
+	for p, end := range goal[t.Topic] {
+		if next, _ := t.store.Position(p); next < end.Offset {
+			return false
+		}
+	}
+	return true
+}
+
+// Get returns the value of key, and whether there is one. Until the table is
+// ready it waits. A value that does not decode is a [*RecordError]; the value
+// is decoded anew for each caller, who may change it.
+func (t *Table[V]) Get(ctx context.Context, key string) (v V, ok bool, err error) {
+	if err = t.await(ctx, t.Ready()); err != nil {
+		return v, false, err
+	}
+	e, ok := t.store.Get(key)
+	if !ok {
+		return v, false, nil
+	}
+	m, err := t.message(key, e)
+	return m.Value, err == nil, err
+}
+
+// All ranges over the map as it is at the call, in no order. Until the table
+// is ready it waits. A value that does not decode comes as a [*RecordError]
+// with its record; an error with which nothing can be ranged over comes alone.
+func (t *Table[V]) All(ctx context.Context) iter.Seq2[Message[V], error] {
+	return func(yield func(Message[V], error) bool) {
+		if err := t.await(ctx, t.Ready()); err != nil {
+			yield(Message[V]{Context: ctx}, err)
+			return
+		}
+		for key, e := range t.store.All() {
+			if !yield(t.message(key, e)) {
+				return
+			}
+		}
+	}
+}
+
+// Wait waits until the table has taken in r: a record that a client produced
+// to the table's topic and that was acknowledged, so that it has its partition
+// and offset. A reader who waits for what it wrote then finds it.
+func (t *Table[V]) Wait(ctx context.Context, r *kgo.Record) error {
+	t.init()
+	if r.Topic != t.Topic {
+		return fmt.Errorf("table %s: waiting for a record of topic %s", t.Topic, r.Topic)
+	}
+	for {
+		next, moved := t.store.Position(r.Partition)
+		if next > r.Offset {
+			return nil
+		}
+		if err := t.await(ctx, moved); err != nil {
+			return err
+		}
+	}
+}
+
+// Sync waits until the table has taken in all that its topic holds now: it
+// asks the brokers for the end of each partition and waits for those, and so
+// for every transaction that is open to be decided. What was acknowledged
+// before the call is found after it, whoever wrote it.
+func (t *Table[V]) Sync(ctx context.Context) error {
+	if err := t.await(ctx, t.Ready()); err != nil {
+		return err
+	}
+	ends, err := kadm.NewClient(t.Client).ListEndOffsets(ctx, t.Topic)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil {
+		return fmt.Errorf("table %s: asking for its end: %w", t.Topic, err)
+	}
+	for p, end := range ends[t.Topic] {
+		if err := t.Wait(ctx, &kgo.Record{Topic: t.Topic, Partition: p, Offset: end.Offset - 1}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Record returns a record of the table's topic that sets key to v.
+func (t *Table[V]) Record(key string, v V) (*kgo.Record, error) { return t.event().Record(key, v) }
+
+// Tombstone returns a record of the table's topic that deletes key.
+func (t *Table[V]) Tombstone(key string) *kgo.Record {
+	return &kgo.Record{Topic: t.Topic, Key: []byte(key)}
+}
+
+// TableStatus is the state of a Table; see [Table.Status].
+type TableStatus struct {
+	// Ready is whether the table was restored and still follows its topic.
+	Ready bool
+	// Keys is how many keys have a value.
+	Keys int
+	// Lag is how many offsets are left to be read, as of the last fetch. While
+	// the table is restored it tells the progress.
+	Lag int64
+}
+
+// Status returns the state of the table now. It asks no broker.
+func (t *Table[V]) Status() TableStatus {
+	t.init()
+	s := TableStatus{Keys: t.store.Len(), Lag: t.lag.Load()}
+	select {
+	case <-t.ended:
+		return s
+	default:
+	}
+	select {
+	case <-t.ready:
+		s.Ready = true
+	default:
+	}
+	return s
+}
+
+func (t *Table[V]) event() Event[V] { return Event[V]{Topic: t.Topic, Codec: t.Codec} }
+
+func (t *Table[V]) message(key string, e table.Entry) (Message[V], error) {
+	return t.event().Message(&kgo.Record{
+		Topic: t.Topic, Partition: e.Partition, Offset: e.Offset, Timestamp: time.UnixMilli(e.Millis),
+		Key: []byte(key), Value: e.Value, Headers: e.Headers,
+	})
+}
+
+// await waits for ch, unless the table has ended before it.
+func (t *Table[V]) await(ctx context.Context, ch <-chan struct{}) error {
+	select {
+	case <-ch:
+		return nil
+	default:
+	}
+	select {
+	case <-ch:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("table %s: waiting for it: %w", t.Topic, context.Cause(ctx))
+	case <-t.ended:
+		if t.err != nil {
+			return t.err
+		}
+		return fmt.Errorf("table %s: it has stopped", t.Topic)
+	}
+}

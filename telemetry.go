@@ -1,0 +1,140 @@
+package wherry
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/plugin/kotel"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/propagation"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/semconv/v1.43.0/messagingconv"
+	"go.opentelemetry.io/otel/trace"
+)
+
+const scope = "github.com/wherry-go/wherry"
+
+// Telemetry is a [Policy] that makes spans and metrics after OpenTelemetry's
+// messaging conventions (semconv 1.43, whose messaging part is still in
+// development), and carries the trace from a record to the outputs of its
+// handler in their headers. It belongs outermost in the list of policies.
+//
+// Spans: "process <topic>" for each record, a child of the trace in its
+// headers; "send <topic>" for each output, from its being sent to its being
+// acknowledged. Metrics: messaging.process.duration,
+// messaging.client.consumed.messages and messaging.client.sent.messages; an
+// error.type is the [Cause] of the error, or "rejected" for an output.
+//
+// Only OpenTelemetry's API is used: without an SDK nothing is recorded.
+type Telemetry struct {
+	TracerProvider trace.TracerProvider          // nil means the global one
+	MeterProvider  metric.MeterProvider          // nil means the global one
+	Propagator     propagation.TextMapPropagator // nil means the global one
+}
+
+// Wrap returns next with a span and metrics around it.
+func (t Telemetry) Wrap(next Handler) Handler {
+	in := t.instruments()
+	return func(ctx context.Context, r *kgo.Record) error {
+		ctx = in.propagator.Extract(ctx, kotel.NewRecordCarrier(r))
+		ctx = context.WithValue(ctx, instrumentsKey{}, in)
+		group := GroupFrom(ctx)
+		shared := []attribute.KeyValue{
+			messagingSystem,
+			semconv.MessagingOperationName("process"),
+			semconv.MessagingDestinationName(r.Topic),
+			semconv.MessagingDestinationPartitionID(strconv.Itoa(int(r.Partition))),
+			semconv.MessagingConsumerGroupName(group),
+		}
+		ctx, span := in.tracer.Start(ctx, "process "+r.Topic, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(shared...))
+		defer span.End()
+		if span.IsRecording() {
+			span.SetAttributes(semconv.MessagingOperationTypeProcess, semconv.MessagingKafkaOffset(int(r.Offset)), semconv.MessagingMessageBodySize(len(r.Value)))
+			if r.Key != nil {
+				span.SetAttributes(semconv.MessagingKafkaMessageKey(string(r.Key)))
+			}
+			if r.Value == nil {
+				span.SetAttributes(semconv.MessagingKafkaMessageTombstone(true))
+			}
+		}
+		begun := time.Now()
+		err := next(ctx, r)
+		if err != nil && ctx.Err() == nil {
+			kind := string(recordError(r, err).Cause)
+			shared = append(shared, semconv.ErrorTypeKey.String(kind))
+			span.SetStatus(codes.Error, err.Error())
+			span.SetAttributes(semconv.ErrorTypeKey.String(kind))
+		}
+		set := attribute.NewSet(shared...)
+		in.consumed.AddSet(ctx, 1, set)
+		in.duration.RecordSet(ctx, time.Since(begun).Seconds(), set)
+		return err
+	}
+}
+
+var messagingSystem = semconv.MessagingSystemKafka
+
+type instrumentsKey struct{}
+
+// instruments is a Telemetry with its defaults looked up.
+type instruments struct {
+	tracer     trace.Tracer
+	propagator propagation.TextMapPropagator
+	duration   messagingconv.ProcessDuration
+	consumed   messagingconv.ClientConsumedMessages
+	sent       messagingconv.ClientSentMessages
+}
+
+func (t Telemetry) instruments() *instruments {
+	tp, mp, in := t.TracerProvider, t.MeterProvider, &instruments{propagator: t.Propagator}
+	if tp == nil {
+		tp = otel.GetTracerProvider()
+	}
+	if mp == nil {
+		mp = otel.GetMeterProvider()
+	}
+	if in.propagator == nil {
+		in.propagator = otel.GetTextMapPropagator()
+	}
+	in.tracer = tp.Tracer(scope)
+	meter := mp.Meter(scope)
+	// An SDK refuses an instrument only for its name, which is fixed here; the
+	// instrument is then one that does nothing.
+	in.duration, _ = messagingconv.NewProcessDuration(meter)
+	in.consumed, _ = messagingconv.NewClientConsumedMessages(meter)
+	in.sent, _ = messagingconv.NewClientSentMessages(meter)
+	return in
+}
+
+// sending begins the span of an output staged under a Telemetry, and puts its
+// trace into the output's headers. The function returned ends it.
+func sending(out *kgo.Record) (sent func(error)) {
+	in, ok := out.Context.Value(instrumentsKey{}).(*instruments)
+	if !ok {
+		return func(error) {}
+	}
+	shared := []attribute.KeyValue{
+		messagingSystem,
+		semconv.MessagingOperationName("send"),
+		semconv.MessagingDestinationName(out.Topic),
+	}
+	ctx, span := in.tracer.Start(out.Context, "send "+out.Topic, trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(shared...))
+	in.propagator.Inject(ctx, kotel.NewRecordCarrier(out))
+	return func(err error) {
+		shared = append(shared, semconv.MessagingDestinationPartitionID(strconv.Itoa(int(out.Partition))))
+		if err != nil {
+			shared = append(shared, semconv.ErrorTypeKey.String(string(CauseRejected)))
+			span.SetStatus(codes.Error, err.Error())
+		} else if span.IsRecording() {
+			span.SetAttributes(semconv.MessagingOperationTypeSend, semconv.MessagingKafkaOffset(int(out.Offset)))
+		}
+		span.SetAttributes(shared[3:]...)
+		in.sent.AddSet(ctx, 1, attribute.NewSet(shared...))
+		span.End()
+	}
+}
