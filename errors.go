@@ -58,7 +58,7 @@ func recordError(r *kgo.Record, err error) *RecordError {
 	e := RecordError{Cause: CauseFailed, Err: err}
 	if found, ok := errors.AsType[*RecordError](err); ok {
 		e = *found
-		if error(found) != err {
+		if error(found) != err { //nolint:errorlint // is it wrapped at all?
 			e.Err = err // keep what was wrapped around it
 		}
 	} else if errors.Is(err, ErrPermanent) {

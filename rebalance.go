@@ -15,8 +15,10 @@ import (
 	"github.com/wherry-go/wherry/internal/lane"
 )
 
-// assigned opens a lane for each partition that was added.
+// assigned opens a lane for each partition that was added. kgo calls it before
+// positions and revoked of the same partitions.
 func (r *run) assigned(_ context.Context, _ *kgo.Client, added map[string][]int32) {
+	<-r.opened
 	r.mu.Lock()
 	for topic, ps := range added {
 		for _, p := range ps {
@@ -36,7 +38,7 @@ func (r *run) assigned(_ context.Context, _ *kgo.Client, added map[string][]int3
 // finished is committed, and nothing of the rest counts. It runs before
 // another member may begin.
 func (r *run) revoked(ctx context.Context, _ *kgo.Client, lost map[string][]int32) {
-	gone := r.take(lost)
+	gone := r.take(func(tp topicPartition) bool { return slices.Contains(lost[tp.topic], tp.partition) })
 	if len(gone) == 0 {
 		return
 	}
@@ -50,7 +52,8 @@ func (r *run) revoked(ctx context.Context, _ *kgo.Client, lost map[string][]int3
 
 // lost gives up partitions that may be another member's already.
 func (r *run) lost(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
-	gone := r.take(lost)
+	<-r.opened
+	gone := r.take(func(tp topicPartition) bool { return slices.Contains(lost[tp.topic], tp.partition) })
 	if len(gone) == 0 {
 		return
 	}
@@ -58,17 +61,19 @@ func (r *run) lost(_ context.Context, _ *kgo.Client, lost map[string][]int32) {
 	r.log.Warn("consumer: partitions lost", "partitions", lost)
 }
 
-// take removes partitions from the run's, all of them for nil.
-func (r *run) take(lost map[string][]int32) (taken []*partition) {
+// take removes the partitions that match from the run's.
+func (r *run) take(match func(topicPartition) bool) (taken []*partition) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for tp, p := range r.partitions {
-		if lost == nil || slices.Contains(lost[tp.topic], tp.partition) {
-			taken = append(taken, p)
-			delete(r.partitions, tp)
-			if p.paused {
-				r.cl.ResumeFetchPartitions(map[string][]int32{tp.topic: {tp.partition}})
-			}
+		if !match(tp) {
+			continue
+		}
+		taken = append(taken, p)
+		delete(r.partitions, tp)
+		if p.paused {
+			// kgo remembers a pause beyond the assignment.
+			r.cl.ResumeFetchPartitions(map[string][]int32{tp.topic: {tp.partition}})
 		}
 	}
 	return taken

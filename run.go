@@ -37,11 +37,12 @@ type run struct {
 	handlers map[string]Handler // by the topic read
 	known    map[string]int32   // how many partitions each topic had at the start
 
-	cl    *kgo.Client
-	adm   *kadm.Client
-	limit int             // largest record that the client produces
-	base  context.Context // of all work: it has the values of Run's context and outlives it
-	stop  context.CancelCauseFunc
+	opened chan struct{} // closed when the four below are set; callbacks of cl may come before
+	cl     *kgo.Client
+	adm    *kadm.Client
+	limit  int             // largest record that the client produces
+	base   context.Context // of all work: it has the values of Run's context and outlives it
+	stop   context.CancelCauseFunc
 
 	mu         sync.Mutex // never held over a call that blocks
 	partitions map[topicPartition]*partition
@@ -77,6 +78,7 @@ func newRun(c *Consumer, needs []TopicSpec) *run {
 		handlers:   map[string]Handler{},
 		known:      map[string]int32{},
 		partitions: map[topicPartition]*partition{},
+		opened:     make(chan struct{}),
 		progress:   make(chan struct{}, 1),
 		committing: make(chan struct{}, 1),
 	}
@@ -121,9 +123,9 @@ func (r *run) open(ctx context.Context) error {
 		}
 	}
 	topics := slices.Sorted(maps.Keys(r.handlers))
-	found, err := kadm.NewClient(r.c.Client).ListTopics(ctx, topics...)
+	found, err := listTopics(ctx, kadm.NewClient(r.c.Client), topics)
 	if err != nil {
-		return fmt.Errorf("listing topics: %w", err)
+		return err
 	}
 	for _, topic := range topics {
 		d := found[topic]
@@ -160,6 +162,7 @@ func (r *run) open(ctx context.Context) error {
 	if n, ok := cl.OptValue(kgo.ProducerBatchMaxBytes).(int32); ok {
 		r.limit = int(n)
 	}
+	close(r.opened)
 	return nil
 }
 
@@ -226,7 +229,7 @@ func (r *run) fail(err error) {
 // lanes. It returns an error that names what still runs.
 func (r *run) shutdown(endCommits func()) error {
 	drain := r.c.drain()
-	all := r.take(nil)
+	all := r.take(func(topicPartition) bool { return true })
 	r.settle(all, drain)
 	endCommits()
 	ctx, cancel := context.WithTimeout(r.base, r.lastCommit())

@@ -44,6 +44,7 @@ type Table[V any] struct {
 	once    sync.Once
 	started atomic.Bool
 	store   *table.Store
+	adm     *kadm.Client // set before ready is closed
 	ready   chan struct{}
 	ended   chan struct{} // closed when Run has returned
 	err     error         // why; read after ended
@@ -93,10 +94,6 @@ func (t *Table[V]) Run(ctx context.Context) (err error) {
 	if err = client.Connect(ctx, t.Client, log); err != nil {
 		return err
 	}
-	goal, err := t.goal(ctx, log)
-	if err != nil {
-		return err
-	}
 	cl, err := client.Open(t.Client, t.Opts,
 		client.Outlive(ctx),
 		kgo.ConsumeTopics(t.Topic),
@@ -110,20 +107,24 @@ func (t *Table[V]) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer cl.Close()
+	t.adm = kadm.NewClient(cl)
+	goal, err := t.goal(ctx, log)
+	if err != nil {
+		return err
+	}
 	return t.follow(ctx, cl, goal, log)
 }
 
 // goal waits for the topic and returns the end of each of its partitions.
 func (t *Table[V]) goal(ctx context.Context, log *slog.Logger) (kadm.ListedOffsets, error) {
-	adm := kadm.NewClient(t.Client)
 	for told := false; ; told = true {
-		starts, err := adm.ListStartOffsets(ctx, t.Topic)
+		starts, err := t.adm.ListStartOffsets(ctx, t.Topic)
 		if err == nil {
 			err = starts.Error()
 		}
 		var ends kadm.ListedOffsets
 		if err == nil {
-			ends, err = adm.ListEndOffsets(ctx, t.Topic)
+			ends, err = t.adm.ListEndOffsets(ctx, t.Topic)
 		}
 		if err == nil {
 			err = ends.Error()
@@ -258,7 +259,7 @@ func (t *Table[V]) Sync(ctx context.Context) error {
 	if err := t.await(ctx, t.Ready()); err != nil {
 		return err
 	}
-	ends, err := kadm.NewClient(t.Client).ListEndOffsets(ctx, t.Topic)
+	ends, err := t.adm.ListEndOffsets(ctx, t.Topic)
 	if err == nil {
 		err = ends.Error()
 	}

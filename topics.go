@@ -77,9 +77,9 @@ func EnsureTopics(ctx context.Context, cl *kgo.Client, specs ...TopicSpec) error
 	for i, spec := range specs {
 		names[i] = spec.Name
 	}
-	found, err := adm.ListTopics(ctx, names...)
+	found, err := listTopics(ctx, adm, names)
 	if err != nil {
-		return fmt.Errorf("listing topics: %w", err)
+		return err
 	}
 	for _, spec := range specs {
 		detail := found[spec.Name]
@@ -182,14 +182,25 @@ func pointers(m map[string]string) map[string]*string {
 	return all
 }
 
+// listTopics asks a broker. kadm would answer from what the client heard within
+// its MetadataMinAge, 5 s unless set, were it not asked for the authorized
+// operations as well.
+func listTopics(ctx context.Context, adm *kadm.Client, names []string) (kadm.TopicDetails, error) {
+	found, err := adm.ListTopics(kadm.WithAuthorizedOps(ctx), names...)
+	if err != nil {
+		return nil, fmt.Errorf("listing topics: %w", err)
+	}
+	return found, nil
+}
+
 // awaitLeaders waits until the brokers agree that each topic exists and each
 // of its partitions has a leader.
 func awaitLeaders(ctx context.Context, adm *kadm.Client, names []string) (kadm.TopicDetails, error) {
 	told := time.Now()
 	for {
-		found, err := adm.ListTopics(ctx, names...)
+		found, err := listTopics(ctx, adm, names)
 		if err != nil {
-			return nil, fmt.Errorf("listing topics: %w", err)
+			return nil, err
 		}
 		var missing []string
 		for _, name := range names {

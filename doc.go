@@ -1,0 +1,79 @@
+// Package wherry is for services that talk over Apache Kafka: typed events,
+// handlers with policies around them, outputs that are sent only when their
+// handler succeeded, tables that live in Kafka. It stands on franz-go, whose
+// client and records it takes and never hides.
+//
+// # A service
+//
+// An [Event] is a topic and the type of its values. Its Handler method makes a
+// [Route] of a plain function, and a [Consumer] runs routes as a member of a
+// consumer group:
+//
+//	var OrderPlaced = wherry.Event[Order]{Topic: "order.placed"}
+//	var OrderPaid = wherry.Event[Payment]{Topic: "order.paid"}
+//
+//	billing := &wherry.Consumer{
+//		Client: cl, // a *kgo.Client: how to reach the cluster
+//		Group:  "billing",
+//		Handlers: []wherry.Route{OrderPlaced.Handler(func(ctx context.Context, o Order) error {
+//			return OrderPaid.Publish(ctx, o.ID, Payment{OrderID: o.ID})
+//		})},
+//		Policies: []wherry.Policy{wherry.Telemetry{}},
+//	}
+//	err := billing.Run(ctx) // until ctx is done
+//
+// nil from a handler means done; an error stops the Consumer, with a
+// [*RecordError] that names the record, unless a [Policy] knows what to do
+// about it.
+//
+// # Outputs
+//
+// [Event.Publish] and [Publish] do not send: they stage. The records go out
+// when the handler and all policies around it returned nil, and the record in
+// hand is done when they are acknowledged. A failed attempt leaves nothing.
+// Code that is not a handler, such as an HTTP server, encodes with
+// [Event.Record] and produces with its own client:
+//
+//	r, err := OrderPlaced.Record(o.ID, o)
+//	…
+//	err = cl.ProduceSync(ctx, r).FirstErr()
+//
+// # State
+//
+// A [Table] follows a compacted topic as a map. Its topic is the state: a
+// restart reads it back. [Table.Wait] makes a writer see its own write.
+// [EnsureTopics] makes topics and refuses those that are not as they must be.
+//
+// # Guarantees
+//
+// Each of these is the name of a test.
+//
+//   - At least once: an offset is committed only after its record's handler
+//     returned nil and its outputs were acknowledged. Handlers must bear to
+//     see a record twice.
+//   - No half outputs: a failed attempt's outputs are never sent. (When the
+//     broker itself refuses one of several outputs, the others may be out
+//     already: the record then fails with an [*OutputError].)
+//   - Start: a new group begins at [Consumer].From, committed at once. An
+//     offset that the log does not hold stops with an [*OffsetRangeError]
+//     unless OnReset says otherwise.
+//   - Order: the records of a partition are handled one after the other.
+//   - Poison: bytes that do not decode stop the Consumer with a
+//     [*RecordError] of cause [CauseUndecodable]; nothing is skipped.
+//   - Drain: when the context of Run is done, records in hand get
+//     [Consumer].Drain to finish; what is cut short is not committed and comes
+//     again. The group is left at once.
+//   - Rebalance: what is done of a partition is committed before another
+//     member may begin; a revoked partition's outputs are refused. What a
+//     handler that ignores its context does outside Kafka cannot be stopped.
+//   - Alive: heartbeats never stop, whatever handlers do; one slow partition
+//     pauses alone.
+//   - Bounded: records in hand, staged outputs and their sizes have limits.
+//
+// # Life
+//
+// What works has one verb, Run(ctx) error. It returns nil after a clean end
+// and leaves no goroutine behind. Beside it, Ready returns a channel that is
+// closed when work begins, and Status tells what is going on. There is nothing
+// to close.
+package wherry
