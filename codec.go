@@ -13,7 +13,8 @@ import (
 // may keep what it needs in headers (a schema id, CloudEvents attributes) and
 // tell topics apart.
 //
-// Encode sets r.Value, and headers if it wants to; r has its topic and key.
+// Encode sets r.Value, and headers if it wants to; r has its topic and key. A
+// value of no bytes stays apart from null.
 // Decode fills the value that v points to; it must copy what it keeps of r's
 // bytes. Both must be safe for concurrent use. A null value (a nil r.Value,
 // Kafka's tombstone) never reaches a Codec: see [Event].

@@ -25,8 +25,7 @@ func (r *run) progressed() {
 	}
 }
 
-// commitLoop commits what finishes and resumes what was paused, until ctx is
-// done.
+// commitLoop commits what finishes until ctx is done.
 func (r *run) commitLoop(ctx context.Context) {
 	for {
 		select {
@@ -34,7 +33,6 @@ func (r *run) commitLoop(ctx context.Context) {
 			return
 		case <-r.progress:
 		}
-		r.resume()
 		r.mu.Lock()
 		all := make([]*partition, 0, len(r.partitions))
 		for _, p := range r.partitions {

@@ -20,7 +20,7 @@ import (
 const (
 	defaultDrain   = time.Second
 	defaultMaxHeld = 10_000
-	maxHeldBytes   = 16 << 20
+	maxHeldBytes   = 4 << 20
 )
 
 // A Consumer is a member of a consumer group that calls a [Handler] for each
@@ -55,11 +55,12 @@ type Consumer struct {
 	// and e.End, or an error, with which Run stops. nil stops with e.
 	OnReset func(e *OffsetRangeError) (int64, error)
 	// Drain is how long records in hand may take when the Consumer stops or
-	// loses their partition. What takes longer is cut short and comes again.
-	// 0 means 1s.
+	// loses their partition (then at most half of the group's rebalance
+	// timeout, which is 60s unless set). What takes longer is cut short and
+	// comes again. 0 means 1s.
 	Drain time.Duration
 	// MaxHeld is how many records of a partition are held in memory. At it, or
-	// at 16 MiB of keys and values, fetching of that partition pauses until
+	// at 4 MiB of keys and values, fetching of that partition pauses until
 	// half are done. 0 means 10,000.
 	MaxHeld int
 	// Opts override the options of Client for this Consumer alone: a session

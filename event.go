@@ -80,6 +80,9 @@ func (e Event[T]) Record(key string, v T) (*kgo.Record, error) {
 	if err := codecOr(e.Codec).Encode(r, v); err != nil {
 		return nil, fmt.Errorf("event %s: encoding %T: %w", e.Topic, v, err)
 	}
+	if r.Value == nil {
+		r.Value = []byte{} // a value without bytes is not a tombstone
+	}
 	return r, nil
 }
 

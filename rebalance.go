@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -23,7 +24,11 @@ func (r *run) assigned(_ context.Context, _ *kgo.Client, added map[string][]int3
 	for topic, ps := range added {
 		for _, p := range ps {
 			tp := topicPartition{topic, p}
-			r.partitions[tp] = &partition{topicPartition: tp, lane: lane.New(r.base, r.work, r.progressed), committed: -1, end: -1}
+			l := lane.New(r.base, lane.Config{
+				Work: r.work, Finished: r.progressed,
+				MaxRecords: r.c.maxHeld(), MaxBytes: maxHeldBytes, Room: r.madeRoom,
+			})
+			r.partitions[tp] = &partition{topicPartition: tp, lane: l, committed: -1, end: -1}
 		}
 	}
 	r.mu.Unlock()
@@ -42,8 +47,12 @@ func (r *run) revoked(ctx context.Context, _ *kgo.Client, lost map[string][]int3
 	if len(gone) == 0 {
 		return
 	}
-	r.settle(gone, r.c.drain())
-	ctx, cancel := context.WithTimeout(ctx, r.lastCommit())
+	drain := r.c.drain()
+	if limit, ok := r.cl.OptValue(kgo.RebalanceTimeout).(time.Duration); ok {
+		drain = min(drain, limit/2) // beyond the limit the group throws this member out
+	}
+	r.settle(gone, drain)
+	ctx, cancel := context.WithTimeout(ctx, lastCommit)
 	defer cancel()
 	r.commit(ctx, gone)
 	r.abandon(gone)

@@ -22,6 +22,10 @@ import (
 // maxPoll bounds what one poll may put over a partition's MaxHeld.
 const maxPoll = 2000
 
+// pauseAfter is how long a full lane holds up the fetching of all partitions
+// before its own is paused.
+const pauseAfter = 20 * time.Millisecond
+
 // Causes of the contexts of work that is cut short.
 var (
 	errRevoked  = errors.New("the partition was taken away")
@@ -49,6 +53,7 @@ type run struct {
 	cut        []*partition // taken away while a handler ran
 
 	progress   chan struct{} // a record finished
+	room       chan struct{} // a lane is no longer full
 	committing chan struct{} // holds one token: whoever has it may commit
 	joined     sync.Once
 	failed     atomic.Pointer[error]
@@ -80,6 +85,7 @@ func newRun(c *Consumer, needs []TopicSpec) *run {
 		partitions: map[topicPartition]*partition{},
 		opened:     make(chan struct{}),
 		progress:   make(chan struct{}, 1),
+		room:       make(chan struct{}, 1),
 		committing: make(chan struct{}, 1),
 	}
 }
@@ -96,6 +102,7 @@ func (r *run) consume(ctx context.Context) error {
 		return err
 	}
 	r.c.current.Store(r)
+	defer r.c.current.Store(nil)
 	r.log.InfoContext(ctx, "consumer: joining", "topics", slices.Sorted(maps.Keys(r.handlers)))
 
 	var loops sync.WaitGroup
@@ -182,6 +189,7 @@ func (r *run) poll(ctx context.Context) {
 			}
 		})
 		r.cl.AllowRebalance()
+		r.awaitRoom(ctx)
 	}
 }
 
@@ -194,28 +202,66 @@ func (r *run) feed(tp topicPartition, records []*kgo.Record, end int64) {
 	}
 	p.end, p.next = end, records[len(records)-1].Offset+1
 	p.lane.Feed(records)
-	if n, bytes := p.lane.Held(); !p.paused && (n >= r.c.maxHeld() || bytes >= maxHeldBytes) {
-		p.paused = true
-		r.cl.PauseFetchPartitions(map[string][]int32{tp.topic: {tp.partition}})
+}
+
+// awaitRoom waits a moment for lanes that are full, and then pauses fetching
+// for those that still are. It waits first because kgo drops what it has
+// fetched of a partition that is paused, to be fetched again: that is for
+// partitions whose handler is slow, not for each time that fetching is faster.
+func (r *run) awaitRoom(ctx context.Context) {
+	if len(r.full()) == 0 {
+		return
+	}
+	moment := time.NewTimer(pauseAfter)
+	defer moment.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.room:
+			if len(r.full()) == 0 {
+				return
+			}
+		case <-moment.C:
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			for tp, p := range r.partitions {
+				if !p.paused && p.lane.Full() {
+					p.paused = true
+					r.cl.PauseFetchPartitions(map[string][]int32{tp.topic: {tp.partition}})
+				}
+			}
+			return
+		}
 	}
 }
 
-// resume fetches again what was paused and is half done.
-func (r *run) resume() {
+// full returns the partitions whose lane is full and that are not paused.
+func (r *run) full() (full []*partition) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	again := map[string][]int32{}
-	for tp, p := range r.partitions {
-		if !p.paused {
-			continue
-		}
-		if n, bytes := p.lane.Held(); n <= r.c.maxHeld()/2 && bytes <= maxHeldBytes/2 {
-			p.paused = false
-			again[tp.topic] = append(again[tp.topic], tp.partition)
+	for _, p := range r.partitions {
+		if !p.paused && p.lane.Full() {
+			full = append(full, p)
 		}
 	}
-	if len(again) > 0 {
-		r.cl.ResumeFetchPartitions(again)
+	return full
+}
+
+// madeRoom is called when a lane is no longer full. It fetches again what was
+// paused.
+func (r *run) madeRoom() {
+	r.mu.Lock()
+	for tp, p := range r.partitions {
+		if p.paused && !p.lane.Full() {
+			p.paused = false
+			r.cl.ResumeFetchPartitions(map[string][]int32{tp.topic: {tp.partition}})
+		}
+	}
+	r.mu.Unlock()
+	select {
+	case r.room <- struct{}{}:
+	default:
 	}
 }
 
@@ -232,7 +278,7 @@ func (r *run) shutdown(endCommits func()) error {
 	all := r.take(func(topicPartition) bool { return true })
 	r.settle(all, drain)
 	endCommits()
-	ctx, cancel := context.WithTimeout(r.base, r.lastCommit())
+	ctx, cancel := context.WithTimeout(r.base, lastCommit)
 	defer cancel()
 	r.commit(ctx, all)
 	for _, p := range all {
@@ -262,8 +308,9 @@ func (r *run) shutdown(endCommits func()) error {
 	return nil
 }
 
-// lastCommit is how long the commit of a partition that is given up may take.
-func (r *run) lastCommit() time.Duration { return max(r.c.drain(), time.Second) }
+// lastCommit is how long the commit of partitions that are given up may take.
+// It waits for a rebalance that is under way; what it misses is done again.
+const lastCommit = 5 * time.Second
 
 // settle lets what the lanes have in hand end, for as long as drain.
 func (r *run) settle(all []*partition, drain time.Duration) {

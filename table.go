@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -149,8 +150,7 @@ func (t *Table[V]) goal(ctx context.Context, log *slog.Logger) (kadm.ListedOffse
 func (t *Table[V]) follow(ctx context.Context, cl *kgo.Client, goal kadm.ListedOffsets, log *slog.Logger) (err error) {
 	began := time.Now()
 	restoring := true
-	ends := map[int32]int64{}
-	goal.Each(func(o kadm.ListedOffset) { ends[o.Partition] = o.Offset })
+	ends := offsets(goal)
 	for {
 		var lag int64
 		for p, end := range ends {
@@ -158,16 +158,30 @@ func (t *Table[V]) follow(ctx context.Context, cl *kgo.Client, goal kadm.ListedO
 			lag += max(0, end-next)
 		}
 		t.lag.Store(lag)
-		if restoring && t.reached(goal) {
+		if restoring && t.reached(goal[t.Topic]) {
 			restoring = false
 			close(t.ready)
 			log.InfoContext(ctx, "table: restored", "keys", t.store.Len(), "in", time.Since(began).Round(time.Millisecond))
 		}
-		fetches := cl.PollFetches(ctx)
+		poll, cancel := ctx, func() {}
+		if restoring {
+			poll, cancel = context.WithTimeout(ctx, silence)
+		}
+		fetches := cl.PollFetches(poll)
+		silent := poll.Err() != nil
+		cancel()
 		if ctx.Err() != nil {
 			return nil
 		}
+		if silent && restoring {
+			if err := t.store.Skip(ctx, t.Client, t.Topic, offsets(goal)); err != nil && ctx.Err() == nil {
+				log.WarnContext(ctx, "table: nothing arrives, and asking whether something is left failed", "error", err)
+			}
+		}
 		fetches.EachPartition(func(f kgo.FetchTopicPartition) {
+			if silent && errors.Is(f.Err, context.DeadlineExceeded) {
+				return // of the poll, not of a partition
+			}
 			t.store.Apply(f.Partition, f.Records)
 			if len(f.Records) > 0 {
 				ends[f.Partition] = f.HighWatermark
@@ -190,9 +204,19 @@ func (t *Table[V]) follow(ctx context.Context, cl *kgo.Client, goal kadm.ListedO
 	}
 }
 
+// silence is how long nothing may arrive before the brokers are asked whether
+// anything is left to arrive.
+const silence = time.Second
+
+func offsets(ends kadm.ListedOffsets) map[int32]int64 {
+	all := map[int32]int64{}
+	ends.Each(func(o kadm.ListedOffset) { all[o.Partition] = o.Offset })
+	return all
+}
+
 // reached reports whether every partition was read to the end it had.
-func (t *Table[V]) reached(goal kadm.ListedOffsets) bool {
-	for p, end := range goal[t.Topic] {
+func (t *Table[V]) reached(goal map[int32]kadm.ListedOffset) bool {
+	for p, end := range goal {
 		if next, _ := t.store.Position(p); next < end.Offset {
 			return false
 		}
@@ -202,7 +226,9 @@ func (t *Table[V]) reached(goal kadm.ListedOffsets) bool {
 
 // Get returns the value of key, and whether there is one. Until the table is
 // ready it waits. A value that does not decode is a [*RecordError]; the value
-// is decoded anew for each caller, who may change it.
+// is decoded anew for each caller, who may change it. After the end of Run it
+// answers with what it held then, unless Run returned an error, which it then
+// returns.
 func (t *Table[V]) Get(ctx context.Context, key string) (v V, ok bool, err error) {
 	if err = t.await(ctx, t.Ready()); err != nil {
 		return v, false, err
@@ -225,6 +251,8 @@ func (t *Table[V]) All(ctx context.Context) iter.Seq2[Message[V], error] {
 			return
 		}
 		for key, e := range t.store.All() {
+			// Whoever gets the record may change it.
+			e.Value, e.Headers = slices.Clone(e.Value), table.CloneHeaders(e.Headers)
 			if !yield(t.message(key, e)) {
 				return
 			}
@@ -245,10 +273,30 @@ func (t *Table[V]) Wait(ctx context.Context, r *kgo.Record) error {
 		if next > r.Offset {
 			return nil
 		}
-		if err := t.await(ctx, moved); err != nil {
+		if err := t.awaitMove(ctx, moved, map[int32]int64{r.Partition: r.Offset + 1}); err != nil {
 			return err
 		}
 	}
+}
+
+// awaitMove waits for moved. When it is long in coming it has the store skip
+// what is gone below ends; the restoring table does that itself.
+func (t *Table[V]) awaitMove(ctx context.Context, moved <-chan struct{}, ends map[int32]int64) error {
+	wait, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
+	err := t.await(wait, moved)
+	if err == nil || wait.Err() == nil || ctx.Err() != nil {
+		return err
+	}
+	select {
+	case <-t.ready:
+	default:
+		return nil
+	}
+	if err := t.store.Skip(ctx, t.Client, t.Topic, ends); err != nil {
+		return fmt.Errorf("table %s: nothing arrives: %w", t.Topic, err)
+	}
+	return nil
 }
 
 // Sync waits until the table has taken in all that its topic holds now: it
@@ -274,8 +322,17 @@ func (t *Table[V]) Sync(ctx context.Context) error {
 	return nil
 }
 
-// Record returns a record of the table's topic that sets key to v.
-func (t *Table[V]) Record(key string, v V) (*kgo.Record, error) { return t.event().Record(key, v) }
+// Record returns a record of the table's topic that sets key to v, or deletes
+// it if v is a nil pointer. Every key is one, also the empty one: Kafka refuses
+// records without a key on compacted topics.
+func (t *Table[V]) Record(key string, v V) (*kgo.Record, error) {
+	r, err := t.event().Record(key, v)
+	if err != nil {
+		return nil, err
+	}
+	r.Key = []byte(key)
+	return r, nil
+}
 
 // Tombstone returns a record of the table's topic that deletes key.
 func (t *Table[V]) Tombstone(key string) *kgo.Record {
@@ -321,6 +378,13 @@ func (t *Table[V]) message(key string, e table.Entry) (Message[V], error) {
 
 // await waits for ch, unless the table has ended before it.
 func (t *Table[V]) await(ctx context.Context, ch <-chan struct{}) error {
+	select {
+	case <-t.ended:
+		if t.err != nil {
+			return t.err // what was restored may be wrong
+		}
+	default:
+	}
 	select {
 	case <-ch:
 		return nil

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"time"
 
@@ -45,7 +46,9 @@ func Connect(ctx context.Context, cl *kgo.Client, log *slog.Logger) error {
 		case Permanent(err):
 			return fmt.Errorf("connecting to %v: %w", seeds, err)
 		}
-		if _, hungUp := errors.AsType[*kgo.ErrFirstReadEOF](err); !hungUp {
+		// A plain EOF, which kgo does not wrap, is a hang-up in the middle of
+		// the SASL exchange: some brokers refuse a password so.
+		if _, hungUp := errors.AsType[*kgo.ErrFirstReadEOF](err); !hungUp && !errors.Is(err, io.EOF) {
 			hangUps = time.Time{}
 		} else if hangUps.IsZero() {
 			hangUps = time.Now()

@@ -22,13 +22,23 @@ type Item struct {
 	size int
 }
 
+// Config is what a Lane is made of. Its functions must not block.
+type Config struct {
+	Work Work
+	// Finished is called when a record has finished.
+	Finished func()
+	// At MaxRecords or MaxBytes held a lane is full, and stays so until it
+	// holds half of both; then Room is called.
+	MaxRecords, MaxBytes int
+	Room                 func()
+}
+
 // Lane handles the records of one assignment of one partition, one after the
 // other. Its methods are safe for concurrent use and none of them blocks.
 type Lane struct {
-	work    Work
-	ctx     context.Context
-	cancel  context.CancelCauseFunc
-	changed func()
+	Config
+	ctx    context.Context
+	cancel context.CancelCauseFunc
 
 	mu       sync.Mutex
 	marks    Marks
@@ -37,6 +47,7 @@ type Lane struct {
 	begun    int     // in hand: begun, and neither finished nor failed
 	bytes    int     // of records fed and not finished
 	held     int     // records fed and not finished
+	full     bool
 	draining bool
 	cut      bool
 	wake     chan struct{}
@@ -44,10 +55,9 @@ type Lane struct {
 	exited   chan struct{}
 }
 
-// New starts a lane under ctx. It calls changed, which must not block, when a
-// record has finished.
-func New(ctx context.Context, work Work, changed func()) *Lane {
-	l := &Lane{work: work, changed: changed, wake: make(chan struct{}, 1), idle: make(chan struct{}), exited: make(chan struct{})}
+// New starts a lane under ctx.
+func New(ctx context.Context, c Config) *Lane {
+	l := &Lane{Config: c, wake: make(chan struct{}, 1), idle: make(chan struct{}), exited: make(chan struct{})}
 	l.ctx, l.cancel = context.WithCancelCause(ctx)
 	go l.run()
 	return l
@@ -69,7 +79,16 @@ func (l *Lane) Feed(records []*kgo.Record) {
 		l.held++
 		l.bytes += size
 	}
+	l.full = l.full || l.held >= l.MaxRecords || l.bytes >= l.MaxBytes
 	l.poke()
+}
+
+// Full reports whether the lane should not be fed for now. (It takes what it
+// is fed all the same.)
+func (l *Lane) Full() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.full
 }
 
 // Held is how many records, and bytes of them, were fed and have not finished.
@@ -125,9 +144,16 @@ func (it *Item) Finish() {
 		l.held--
 		l.bytes -= it.size
 	}
+	room := l.full && l.held <= l.MaxRecords/2 && l.bytes <= l.MaxBytes/2
+	if room {
+		l.full = false
+	}
 	l.ended()
 	l.mu.Unlock()
-	l.changed()
+	l.Finished()
+	if room {
+		l.Room()
+	}
 }
 
 // Again has Work called once more for the record, before any that has not
@@ -160,7 +186,7 @@ func (l *Lane) run() {
 		l.mu.Unlock()
 		switch {
 		case it != nil:
-			l.work(l.ctx, it)
+			l.Work(l.ctx, it)
 		case over:
 			return
 		default:
