@@ -170,10 +170,9 @@ func TestBackpressure_ASlowPartitionPausesAlone(t *testing.T) {
 	}
 	kafkatest.Run(t, c)
 	require.Eventually(t, func() bool { return fast.Load() == n }, patience, time.Millisecond, "the fast partition waits for the slow one")
+	require.Eventually(t, func() bool { s := c.Status(); return len(s.Partitions) == 2 && s.Partitions[1].Paused }, patience, time.Millisecond)
 	s := c.Status()
 	require.True(t, s.Ready)
-	require.Len(t, s.Partitions, 2)
-	require.True(t, s.Partitions[1].Paused)
 	require.LessOrEqual(t, s.Partitions[1].Held, 100+2000, "MaxHeld and one poll")
 	require.EqualValues(t, n, s.Partitions[1].Lag)
 	close(goOn)

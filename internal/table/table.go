@@ -50,7 +50,7 @@ func (s *Store) Apply(partition int32, records []*kgo.Record) {
 		default:
 			s.entries[string(r.Key)] = Entry{
 				Value:     slices.Clone(r.Value),
-				Headers:   cloneHeaders(r.Headers),
+				Headers:   CloneHeaders(r.Headers),
 				Partition: partition,
 				Offset:    r.Offset,
 				Millis:    r.Timestamp.UnixMilli(),
@@ -106,7 +106,8 @@ func (s *Store) Len() int {
 	return len(s.entries)
 }
 
-func cloneHeaders(hs []kgo.RecordHeader) []kgo.RecordHeader {
+// CloneHeaders copies headers with their values.
+func CloneHeaders(hs []kgo.RecordHeader) []kgo.RecordHeader {
 	if len(hs) == 0 {
 		return nil
 	}
