@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -101,17 +103,52 @@ func (r *run) commit(ctx context.Context, all []*partition) {
 // commitOffsets commits and returns the first refusal.
 func (r *run) commitOffsets(ctx context.Context, offsets map[string]map[int32]kgo.EpochOffset) (err error) {
 	r.cl.CommitOffsetsSync(ctx, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, e error) {
-		if err = e; err != nil {
-			return
-		}
-		for _, t := range resp.Topics {
-			for _, p := range t.Partitions {
-				if e := kerr.ErrorForCode(p.ErrorCode); e != nil {
-					err = fmt.Errorf("%s/%d: %w", t.Topic, p.Partition, e)
-					return
-				}
-			}
+		if err = e; err == nil {
+			err = refusal(resp)
 		}
 	})
 	return err
+}
+
+// commitBegin commits where partitions begin that the group has no offsets of.
+// It is called before kgo has taken those partitions in, when kgo's own commit
+// cannot be used yet.
+func (r *run) commitBegin(ctx context.Context, offsets map[string]map[int32]kgo.EpochOffset) error {
+	found, err := r.adm.ListTopics(ctx, slices.Collect(maps.Keys(offsets))...)
+	if err != nil {
+		return err
+	}
+	req := kmsg.NewPtrOffsetCommitRequest()
+	req.Group = r.c.Group
+	req.MemberID, req.Generation = r.cl.GroupMetadata()
+	if id, ok := r.cl.OptValue(kgo.InstanceID).(string); ok && id != "" {
+		req.InstanceID = &id
+	}
+	for topic, ps := range offsets {
+		rt := kmsg.NewOffsetCommitRequestTopic()
+		rt.Topic, rt.TopicID = topic, found[topic].ID // by id since version 10 (KIP-848)
+		for p, at := range ps {
+			rp := kmsg.NewOffsetCommitRequestTopicPartition()
+			rp.Partition, rp.Offset = p, at.Offset
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		req.Topics = append(req.Topics, rt)
+	}
+	resp, err := req.RequestWith(ctx, r.cl)
+	if err != nil {
+		return err
+	}
+	return refusal(resp)
+}
+
+// refusal returns the first error in the response to a commit.
+func refusal(resp *kmsg.OffsetCommitResponse) error {
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+				return fmt.Errorf("%s/%d: %w", t.Topic, p.Partition, err)
+			}
+		}
+	}
+	return nil
 }

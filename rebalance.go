@@ -145,7 +145,7 @@ func (r *run) positions(ctx context.Context, offsets map[string]map[int32]kgo.Of
 		}
 	}
 	if len(begun) > 0 {
-		if err := r.commitOffsets(ctx, begun); err != nil {
+		if err := r.commitBegin(ctx, begun); err != nil {
 			r.log.Warn("consumer: committing where the group begins failed, joining again", "error", err)
 			return nil, err
 		}

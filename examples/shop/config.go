@@ -1,0 +1,152 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// The services, in the order in which they are told of.
+const (
+	ordersName        = "orders"
+	billingName       = "billing"
+	authName          = "auth"
+	notificationsName = "notifications"
+)
+
+var allServices = []string{ordersName, billingName, authName, notificationsName}
+
+// embeddedAddr is where Kafka brokers listen by custom.
+const embeddedAddr = "127.0.0.1:9092"
+
+// config is what a process of the shop is told. parse makes one; its zero value
+// is of no use.
+type config struct {
+	http     string   // "host:port" of the HTTP server
+	data     string   // folder of the embedded broker
+	brokers  []string // of a Kafka elsewhere; none means the embedded broker
+	services []string // those that run in this process
+
+	security []kgo.Opt // how to log in at brokers
+	unused   []string  // variables that are set and have no effect
+
+	embedded string       // "host:port" of the embedded broker
+	out      io.Writer    // what to try, for people
+	log      *slog.Logger // all else
+	// started is told where the process can be reached, before its services
+	// are ready. nil is fine.
+	started func(http string, brokers []string)
+}
+
+// parse reads the command line and the environment. Its error has all that is
+// wrong with them, or is flag.ErrHelp after the help was printed.
+func parse(args []string, getenv func(string) string) (config, error) {
+	cfg := config{embedded: embeddedAddr, out: os.Stderr, log: slog.Default()}
+	flags := flag.NewFlagSet("shop", flag.ContinueOnError)
+	flags.SetOutput(io.Discard) // the caller tells of errors
+	flags.StringVar(&cfg.http, "http", "127.0.0.1:3000", "`host:port` of the HTTP server; port 0 means a free one")
+	flags.StringVar(&cfg.data, "data", ".wherry-shop", "`folder` of the embedded broker; \"\" keeps all in memory")
+	brokers := flags.String("brokers", "", "`host:port,…` of a Kafka; else a broker runs in this process, on "+embeddedAddr+" or a free port where that is taken")
+	services := flags.String("services", strings.Join(allServices, ","), "`names` of the services to run in this process")
+	payments := flags.String("payments", "ok", "how payments go: ok, fail, flaky or above=N")
+	retry := flags.Duration("retry-initial", time.Second, "the wait before the first retry")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			flags.SetOutput(os.Stdout)
+			fmt.Println("Runs the shop. The flags:")
+			flags.PrintDefaults()
+		}
+		return cfg, err
+	}
+
+	// All faults come at once: nobody likes to mend a command line in four steps.
+	var faults []error
+	if flags.NArg() > 0 {
+		faults = append(faults, fmt.Errorf("%q is no flag: a flag begins with -", flags.Arg(0)))
+	}
+	// Given but empty is a fault: a script whose variable is not set should not
+	// get a broker of its own.
+	flags.Visit(func(f *flag.Flag) {
+		if f.Name == "brokers" {
+			var err error
+			cfg.brokers, err = parseBrokers(*brokers)
+			faults = append(faults, err)
+		}
+	})
+	var err error
+	cfg.services, err = parseServices(*services)
+	faults = append(faults, err, checkPayments(*payments))
+	if *retry != time.Second {
+		faults = append(faults, errors.New("-retry-initial: nothing is retried yet, so it can only be 1s"))
+	}
+	cfg.security, cfg.unused, err = parseSecurity(getenv, cfg.brokers != nil)
+	return cfg, errors.Join(append(faults, err)...)
+}
+
+// parseBrokers reads a list of addresses. A broker has no default port here: one
+// that is left out is mostly a typing error.
+func parseBrokers(list string) ([]string, error) {
+	brokers := split(list)
+	if len(brokers) == 0 {
+		return nil, errors.New("-brokers is empty: give host:port, or leave it out to have a broker in this process")
+	}
+	var faults []error
+	for _, b := range brokers {
+		host, port, err := net.SplitHostPort(b)
+		if n, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || n == 0 || host == "" {
+			faults = append(faults, fmt.Errorf("-brokers: %q is not host:port", b))
+		}
+	}
+	return brokers, errors.Join(faults...)
+}
+
+// parseServices reads a list of names, each of which counts once.
+func parseServices(list string) ([]string, error) {
+	var names []string
+	var faults []error
+	for _, name := range split(list) {
+		if !slices.Contains(allServices, name) {
+			faults = append(faults, fmt.Errorf("-services: there is no service %q: choose from %s", name, strings.Join(allServices, ", ")))
+		} else if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	if names == nil && faults == nil {
+		faults = append(faults, fmt.Errorf("-services is empty: choose from %s", strings.Join(allServices, ", ")))
+	}
+	return names, errors.Join(faults...)
+}
+
+// checkPayments takes ok alone: payments cannot fail before something handles
+// their failing.
+func checkPayments(mode string) error {
+	threshold, above := strings.CutPrefix(mode, "above=")
+	_, err := strconv.ParseUint(threshold, 10, 63)
+	switch {
+	case mode == "ok":
+		return nil
+	case mode == "fail", mode == "flaky", above && err == nil:
+		return fmt.Errorf("-payments %s: payments that fail are not there yet, so it can only be ok", mode)
+	}
+	return fmt.Errorf("-payments %q: choose from ok, fail, flaky, above=N (N a whole number)", mode)
+}
+
+// split returns the parts between commas, without spaces and empty ones.
+func split(list string) (parts []string) {
+	for part := range strings.SplitSeq(list, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			parts = append(parts, part)
+		}
+	}
+	return parts
+}

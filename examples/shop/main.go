@@ -1,0 +1,45 @@
+// Command shop is a small shop made of services that talk over Kafka: orders,
+// billing, auth and notifications. It is a whole system to read, run and take
+// parts from; README.md beside it shows what to try.
+//
+// With Go alone it runs on a broker in its own process:
+//
+//	go run ./examples/shop
+//
+// The way of an order: POST /orders writes a row of the table of orders and
+// then the event order.created; billing takes the money and tells of it with
+// payment.created; orders sets the row to paid; notifications tells the user
+// of both. Read on in this order: run in shop.go, then package events, then
+// the services.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	// The library logs through the default logger where it has no other.
+	slog.SetDefault(newLogger(os.Stderr))
+	cfg, err := parse(os.Args[1:], os.Getenv)
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "shop: %v\nshop -h lists the flags\n", err)
+		os.Exit(2)
+	}
+	// The first signal ends the shop in good order, a second one at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	if err := run(ctx, cfg); err != nil {
+		fmt.Fprintf(os.Stderr, "shop: %v\n", err)
+		os.Exit(1)
+	}
+}

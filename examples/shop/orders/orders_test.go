@@ -1,0 +1,129 @@
+package orders_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/wherry-go/wherry"
+	"github.com/wherry-go/wherry/examples/shop/events"
+	"github.com/wherry-go/wherry/examples/shop/orders"
+	"github.com/wherry-go/wherry/kafkatest"
+)
+
+var newOrder = orders.NewOrder{TotalAmount: "99.99", Status: events.Pending, UserID: "user1"}
+
+// cluster is a broker, whose produce requests a test can make fail, with the
+// shop's topics.
+func cluster(t *testing.T) (*kfake.Cluster, *kgo.Client) {
+	t.Helper()
+	c, err := kfake.NewCluster(kfake.NumBrokers(1))
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	cl, err := kgo.NewClient(kgo.SeedBrokers(c.ListenAddrs()...), kgo.DisableClientMetrics())
+	require.NoError(t, err)
+	t.Cleanup(cl.Close)
+	require.NoError(t, wherry.EnsureTopics(t.Context(), cl, events.Topics()...))
+	return c, cl
+}
+
+func service(cl *kgo.Client) *orders.Service {
+	return &orders.Service{
+		Client:     cl,
+		UserExists: func(_ context.Context, id string) (bool, error) { return id == "user1", nil },
+		Logger:     slog.New(slog.DiscardHandler),
+	}
+}
+
+// created returns how often order.created was told.
+func created(t *testing.T, c *kfake.Cluster) (n int64) {
+	t.Helper()
+	for p := range int32(4) {
+		n += c.PartitionInfo(events.OrderCreated.Topic, p).HighWatermark
+	}
+	return n
+}
+
+func TestOrderWhoseEventWasRefusedIsToldAtTheNextStart(t *testing.T) {
+	t.Parallel()
+	c, cl := cluster(t)
+	first := service(cl)
+	stop := kafkatest.Run(t, first)
+	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: events.OrderCreated.Topic, Err: kerr.TopicAuthorizationFailed, Count: 1})
+	_, err := first.Place(t.Context(), newOrder)
+	var unconfirmed *orders.UnconfirmedError
+	require.ErrorAs(t, err, &unconfirmed)
+	require.ErrorIs(t, err, kerr.TopicAuthorizationFailed)
+	require.Zero(t, created(t, c))
+	require.NoError(t, stop())
+
+	second := service(cl)
+	kafkatest.Run(t, second)
+	require.EqualValues(t, 1, created(t, c))
+	all, err := second.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, all, 1)
+	require.Equal(t, unconfirmed.OrderID, all[0].ID)
+	require.Equal(t, events.Pending, all[0].Status)
+}
+
+func TestOrderWhoseRowWasRefusedIsNotTold(t *testing.T) {
+	t.Parallel()
+	c, cl := cluster(t)
+	s := service(cl)
+	kafkatest.Run(t, s)
+	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: events.OrdersTable, Err: kerr.TopicAuthorizationFailed, Count: 1})
+	_, err := s.Place(t.Context(), newOrder)
+	require.ErrorIs(t, err, kerr.TopicAuthorizationFailed)
+	_, err = s.Place(t.Context(), newOrder)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, created(t, c))
+	all, err := s.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, all, 1)
+}
+
+func TestOrderIsPlacedThoughItsCallerHasGone(t *testing.T) {
+	t.Parallel()
+	c, cl := cluster(t)
+	s := service(cl)
+	kafkatest.Run(t, s)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := s.Place(ctx, newOrder)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, created(t, c))
+}
+
+func TestUserIsAskedForBeforeAnythingIsWritten(t *testing.T) {
+	t.Parallel()
+	c, cl := cluster(t)
+	s := service(cl)
+	kafkatest.Run(t, s)
+	_, err := s.Place(t.Context(), orders.NewOrder{TotalAmount: "1", Status: events.Pending, UserID: "nobody"})
+	var unknown *orders.UnknownUserError
+	require.ErrorAs(t, err, &unknown)
+	require.EqualError(t, err, "User with ID nobody not found")
+
+	down := errors.New("the directory is down")
+	s = service(cl)
+	s.UserExists = func(context.Context, string) (bool, error) { return false, down }
+	kafkatest.Run(t, s)
+	_, err = s.Place(t.Context(), newOrder)
+	require.ErrorIs(t, err, down)
+	require.Zero(t, created(t, c))
+}
+
+func TestNothingIsPlacedBeforeTheServiceIsReady(t *testing.T) {
+	t.Parallel()
+	_, cl := cluster(t)
+	_, err := service(cl).Place(t.Context(), newOrder)
+	require.ErrorIs(t, err, orders.ErrNotReady)
+}
