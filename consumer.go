@@ -171,7 +171,11 @@ func (c *Consumer) prepare() (*run, error) {
 			faults = append(faults, prep.Prepare(setup))
 		}
 	}
+	faults = append(faults, setup.faults...)
 	for topic, as := range setup.subscribed {
+		if _, routed := routes[topic]; routed && topic != as {
+			fault("a policy subscribes to %s as %s, and it has a route of its own", topic, as)
+		}
 		if _, known := routes[as]; !known {
 			fault("a policy subscribes to %s as %s, which has no route", topic, as)
 		}

@@ -58,8 +58,9 @@ func recordError(r *kgo.Record, err error) *RecordError {
 	e := RecordError{Cause: CauseFailed, Err: err}
 	if found, ok := errors.AsType[*RecordError](err); ok {
 		e = *found
-		if error(found) != err { //nolint:errorlint // is it wrapped at all?
-			e.Err = err // keep what was wrapped around it
+		foreign := found.Topic != "" && (found.Topic != r.Topic || found.Partition != r.Partition || found.Offset != r.Offset)
+		if foreign || error(found) != err { //nolint:errorlint // is it wrapped at all?
+			e.Err = err // keep what was wrapped around it, and which record it names
 		}
 	} else if errors.Is(err, ErrPermanent) {
 		e.Cause = CausePermanent

@@ -60,3 +60,31 @@ func (c *Consumer) Status() (s Status) {
 	})
 	return s
 }
+
+// TableStatus is the state of a Table; see [Table.Status].
+type TableStatus struct {
+	// Ready is whether the table was restored and still follows its topic.
+	Ready bool
+	// Keys is how many keys have a value.
+	Keys int
+	// Lag is how many offsets are left to be read, as of the last fetch. While
+	// the table is restored it tells the progress.
+	Lag int64
+}
+
+// Status returns the state of the table now. It asks no broker.
+func (t *Table[V]) Status() TableStatus {
+	t.init()
+	s := TableStatus{Keys: t.store.Len(), Lag: t.lag.Load()}
+	select {
+	case <-t.ended:
+		return s
+	default:
+	}
+	select {
+	case <-t.ready:
+		s.Ready = true
+	default:
+	}
+	return s
+}

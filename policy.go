@@ -2,6 +2,9 @@ package wherry
 
 import (
 	"context"
+	"fmt"
+	"reflect"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -41,6 +44,7 @@ type Setup struct {
 	Topics []string
 
 	subscribed map[string]string
+	faults     []error
 	needs      []TopicSpec
 }
 
@@ -50,12 +54,20 @@ func (s *Setup) Subscribe(topic, as string) {
 	if s.subscribed == nil {
 		s.subscribed = map[string]string{}
 	}
+	if before, ok := s.subscribed[topic]; ok && before != as {
+		s.faults = append(s.faults, fmt.Errorf("policies subscribe to %s as %s and as %s", topic, before, as))
+	}
 	s.subscribed[topic] = as
 }
 
 // Need makes Run ensure that a topic exists with these settings, as
-// [EnsureTopics] does, before the Consumer reads its first record.
-func (s *Setup) Need(spec TopicSpec) { s.needs = append(s.needs, spec) }
+// [EnsureTopics] does, before the Consumer reads its first record. Several
+// policies may need the same topic, with the same settings.
+func (s *Setup) Need(spec TopicSpec) {
+	if !slices.ContainsFunc(s.needs, func(n TopicSpec) bool { return reflect.DeepEqual(n, spec) }) {
+		s.needs = append(s.needs, spec)
+	}
+}
 
 // chain wraps h in policies, the first of them outermost.
 func chain(h Handler, policies []Policy) Handler {
@@ -74,7 +86,9 @@ func staging(next Handler) Handler {
 		if outer == nil {
 			return next(ctx, r)
 		}
-		return next(context.WithValue(ctx, stageKey{}, outer.inner()), r)
+		inner := outer.inner()
+		defer inner.end()
+		return next(context.WithValue(ctx, stageKey{}, inner), r)
 	}
 }
 

@@ -71,7 +71,8 @@ type stage struct {
 	of      *outputs
 	own     []*kgo.Record
 	child   *stage
-	childAt int // child's outputs stand before own[childAt]
+	childAt int  // child's outputs stand before own[childAt]
+	ended   bool // the layer has returned: nothing is added any more
 }
 
 func (o *outputs) init(limit int) {
@@ -87,9 +88,18 @@ func (s *stage) inner() *stage {
 	defer o.mu.Unlock()
 	if s.child != nil {
 		s.child.dropLocked()
+		s.child.ended = true
 	}
 	s.child, s.childAt = &stage{of: o}, len(s.own)
 	return s.child
+}
+
+// end refuses what the layer, or a goroutine it left behind, may still want to
+// stage after it returned: a failed attempt leaves nothing.
+func (s *stage) end() {
+	s.of.mu.Lock()
+	defer s.of.mu.Unlock()
+	s.ended = true
 }
 
 func (s *stage) drop() {
@@ -114,6 +124,9 @@ func (s *stage) add(ctx context.Context, records []*kgo.Record) error {
 	o := s.of
 	bytes := 0
 	for _, r := range records {
+		if r == nil {
+			return errors.New("publish: a record is nil")
+		}
 		n := size(r)
 		if r.Topic == "" {
 			return &OutputError{Key: r.Key, Size: n, Err: kerr.InvalidTopicException}
@@ -127,6 +140,9 @@ func (s *stage) add(ctx context.Context, records []*kgo.Record) error {
 	defer o.mu.Unlock()
 	if o.closed != nil {
 		return fmt.Errorf("publish: %w", o.closed)
+	}
+	if s.ended {
+		return fmt.Errorf("publish: %w", errReturned)
 	}
 	if o.count+len(records) > maxStagedRecords || o.bytes+bytes > maxStagedBytes {
 		return fmt.Errorf("publish: %d records of %d bytes in all are staged for one record, the limits are %d and %d",

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -26,7 +27,10 @@ import (
 // [Table.Tombstone]. The whole map is in memory, as encoded bytes.
 //
 // Only committed records are seen, those of a key in the order of its
-// partition. [EnsureTopics] makes the topic, of a [TopicSpec] with Changelog.
+// partition. What a handler publishes is acknowledged after the handler returned
+// and while the next record is handled, so the handler of that next record may
+// not see it yet: an update that depends on the value before it must bear to
+// be computed from an older one. [EnsureTopics] makes the topic, of a [TopicSpec] with Changelog.
 //
 // Its fields must not be changed after Run was called; its methods are safe
 // for concurrent use.
@@ -45,7 +49,8 @@ type Table[V any] struct {
 	once    sync.Once
 	started atomic.Bool
 	store   *table.Store
-	adm     *kadm.Client // set before ready is closed
+	cl      *kgo.Client  // Run's own; set before ready is closed
+	adm     *kadm.Client // of cl
 	ready   chan struct{}
 	ended   chan struct{} // closed when Run has returned
 	err     error         // why; read after ended
@@ -108,7 +113,7 @@ func (t *Table[V]) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer cl.Close()
-	t.adm = kadm.NewClient(cl)
+	t.cl, t.adm = cl, kadm.NewClient(cl)
 	goal, err := t.goal(ctx, log)
 	if err != nil {
 		return err
@@ -117,7 +122,7 @@ func (t *Table[V]) Run(ctx context.Context) (err error) {
 }
 
 // goal waits for the topic and returns the end of each of its partitions.
-func (t *Table[V]) goal(ctx context.Context, log *slog.Logger) (kadm.ListedOffsets, error) {
+func (t *Table[V]) goal(ctx context.Context, log *slog.Logger) (map[int32]int64, error) {
 	for told := false; ; told = true {
 		starts, err := t.adm.ListStartOffsets(ctx, t.Topic)
 		if err == nil {
@@ -133,7 +138,9 @@ func (t *Table[V]) goal(ctx context.Context, log *slog.Logger) (kadm.ListedOffse
 		switch {
 		case err == nil && len(starts[t.Topic]) > 0:
 			starts.Each(func(o kadm.ListedOffset) { t.store.Advance(o.Partition, o.Offset) })
-			return ends, nil
+			goal := map[int32]int64{}
+			ends.Each(func(o kadm.ListedOffset) { goal[o.Partition] = o.Offset })
+			return goal, nil
 		case err != nil && !kerr.IsRetriable(err) && !errors.Is(err, kerr.UnknownTopicOrPartition):
 			return nil, fmt.Errorf("listing its offsets: %w", err)
 		case !told:
@@ -147,10 +154,10 @@ func (t *Table[V]) goal(ctx context.Context, log *slog.Logger) (kadm.ListedOffse
 	}
 }
 
-func (t *Table[V]) follow(ctx context.Context, cl *kgo.Client, goal kadm.ListedOffsets, log *slog.Logger) (err error) {
+func (t *Table[V]) follow(ctx context.Context, cl *kgo.Client, goal map[int32]int64, log *slog.Logger) (err error) {
 	began := time.Now()
 	restoring := true
-	ends := offsets(goal)
+	ends := maps.Clone(goal)
 	for {
 		var lag int64
 		for p, end := range ends {
@@ -158,7 +165,7 @@ func (t *Table[V]) follow(ctx context.Context, cl *kgo.Client, goal kadm.ListedO
 			lag += max(0, end-next)
 		}
 		t.lag.Store(lag)
-		if restoring && t.reached(goal[t.Topic]) {
+		if restoring && t.reached(goal) {
 			restoring = false
 			close(t.ready)
 			log.InfoContext(ctx, "table: restored", "keys", t.store.Len(), "in", time.Since(began).Round(time.Millisecond))
@@ -174,7 +181,7 @@ func (t *Table[V]) follow(ctx context.Context, cl *kgo.Client, goal kadm.ListedO
 			return nil
 		}
 		if silent && restoring {
-			if err := t.store.Skip(ctx, t.Client, t.Topic, offsets(goal)); err != nil && ctx.Err() == nil {
+			if err := t.skip(ctx, goal); err != nil && ctx.Err() == nil {
 				log.WarnContext(ctx, "table: nothing arrives, and asking whether something is left failed", "error", err)
 			}
 		}
@@ -208,16 +215,10 @@ func (t *Table[V]) follow(ctx context.Context, cl *kgo.Client, goal kadm.ListedO
 // anything is left to arrive.
 const silence = time.Second
 
-func offsets(ends kadm.ListedOffsets) map[int32]int64 {
-	all := map[int32]int64{}
-	ends.Each(func(o kadm.ListedOffset) { all[o.Partition] = o.Offset })
-	return all
-}
-
 // reached reports whether every partition was read to the end it had.
-func (t *Table[V]) reached(goal map[int32]kadm.ListedOffset) bool {
+func (t *Table[V]) reached(goal map[int32]int64) bool {
 	for p, end := range goal {
-		if next, _ := t.store.Position(p); next < end.Offset {
+		if next, _ := t.store.Position(p); next < end {
 			return false
 		}
 	}
@@ -273,30 +274,28 @@ func (t *Table[V]) Wait(ctx context.Context, r *kgo.Record) error {
 		if next > r.Offset {
 			return nil
 		}
-		if err := t.awaitMove(ctx, moved, map[int32]int64{r.Partition: r.Offset + 1}); err != nil {
+		wait, cancel := context.WithTimeout(ctx, silence)
+		err := t.await(wait, moved)
+		silent := wait.Err() != nil
+		cancel()
+		if err != nil && (!silent || ctx.Err() != nil) {
 			return err
+		}
+		select {
+		case <-t.ready: // before, follow does it
+			if silent {
+				_ = t.skip(ctx, map[int32]int64{r.Partition: r.Offset + 1}) // asked again if no broker answers
+			}
+		default:
 		}
 	}
 }
 
-// awaitMove waits for moved. When it is long in coming it has the store skip
-// what is gone below ends; the restoring table does that itself.
-func (t *Table[V]) awaitMove(ctx context.Context, moved <-chan struct{}, ends map[int32]int64) error {
-	wait, cancel := context.WithTimeout(ctx, silence)
+// skip has the store pass what is gone below ends.
+func (t *Table[V]) skip(ctx context.Context, ends map[int32]int64) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*silence)
 	defer cancel()
-	err := t.await(wait, moved)
-	if err == nil || wait.Err() == nil || ctx.Err() != nil {
-		return err
-	}
-	select {
-	case <-t.ready:
-	default:
-		return nil
-	}
-	if err := t.store.Skip(ctx, t.Client, t.Topic, ends); err != nil {
-		return fmt.Errorf("table %s: nothing arrives: %w", t.Topic, err)
-	}
-	return nil
+	return t.store.Skip(ctx, t.cl, t.Topic, ends)
 }
 
 // Sync waits until the table has taken in all that its topic holds now: it
@@ -337,34 +336,6 @@ func (t *Table[V]) Record(key string, v V) (*kgo.Record, error) {
 // Tombstone returns a record of the table's topic that deletes key.
 func (t *Table[V]) Tombstone(key string) *kgo.Record {
 	return &kgo.Record{Topic: t.Topic, Key: []byte(key)}
-}
-
-// TableStatus is the state of a Table; see [Table.Status].
-type TableStatus struct {
-	// Ready is whether the table was restored and still follows its topic.
-	Ready bool
-	// Keys is how many keys have a value.
-	Keys int
-	// Lag is how many offsets are left to be read, as of the last fetch. While
-	// the table is restored it tells the progress.
-	Lag int64
-}
-
-// Status returns the state of the table now. It asks no broker.
-func (t *Table[V]) Status() TableStatus {
-	t.init()
-	s := TableStatus{Keys: t.store.Len(), Lag: t.lag.Load()}
-	select {
-	case <-t.ended:
-		return s
-	default:
-	}
-	select {
-	case <-t.ready:
-		s.Ready = true
-	default:
-	}
-	return s
 }
 
 func (t *Table[V]) event() Event[V] { return Event[V]{Topic: t.Topic, Codec: t.Codec} }

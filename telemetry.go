@@ -2,6 +2,7 @@ package wherry
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"time"
 
@@ -124,6 +125,8 @@ func sending(out *kgo.Record) (sent func(error)) {
 		semconv.MessagingDestinationName(out.Topic),
 	}
 	ctx, span := in.tracer.Start(out.Context, "send "+out.Topic, trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(shared...))
+	// Cloned: a forwarded record shares its headers with the one it was read as.
+	out.Headers = slices.Clone(out.Headers)
 	in.propagator.Inject(ctx, kotel.NewRecordCarrier(out))
 	return func(err error) {
 		shared = append(shared, semconv.MessagingDestinationPartitionID(strconv.Itoa(int(out.Partition))))

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -116,6 +117,8 @@ func checkSpecs(specs []TopicSpec) (err error) {
 			err = errors.Join(err, &TopicError{s.Name, errors.New("the name must be 1 to 249 letters, digits, '.', '_' or '-'")})
 		case seen[s.Name]:
 			err = errors.Join(err, &TopicError{s.Name, errors.New("specified twice")})
+		case s.Changelog && !(sameSetting(cmp.Or(s.Config["cleanup.policy"], "compact"), "compact") && sameSetting(cmp.Or(s.Config["retention.ms"], "-1"), "-1")):
+			err = errors.Join(err, &TopicError{s.Name, errors.New("Changelog asks for cleanup.policy=compact and retention.ms=-1, Config for something else")})
 		case s.Partitions < 0 || s.ReplicationFactor < 0:
 			err = errors.Join(err, &TopicError{s.Name, errors.New("the numbers of partitions and replicas must not be negative")})
 		}
@@ -231,6 +234,23 @@ func awaitLeaders(ctx context.Context, adm *kadm.Client, names []string) (kadm.T
 	}
 }
 
+// sameSetting compares settings as a broker reads them: it reports numbers,
+// booleans and lists in a form of its own.
+func sameSetting(a, b string) bool {
+	if x, err := strconv.ParseFloat(strings.TrimSpace(a), 64); err == nil {
+		y, err := strconv.ParseFloat(strings.TrimSpace(b), 64)
+		return err == nil && x == y
+	}
+	list := func(s string) []string {
+		parts := strings.Split(strings.ToLower(s), ",")
+		for i := range parts {
+			parts[i] = strings.TrimSpace(parts[i])
+		}
+		return parts
+	}
+	return slices.Equal(list(a), list(b))
+}
+
 func retriable(err error) bool { return kerr.IsRetriable(err) }
 
 // checkTopics compares what exists with what is asked for.
@@ -277,7 +297,7 @@ func checkTopics(ctx context.Context, adm *kadm.Client, specs []TopicSpec, found
 			have[c.Key] = c.MaybeValue()
 		}
 		for _, k := range slices.Sorted(maps.Keys(required)) {
-			if have[k] != required[k] {
+			if !sameSetting(have[k], required[k]) {
 				differs(s.Name, "%s is %q, %q is asked for: kafka-configs --alter --entity-type topics --entity-name %s --add-config %s=%s",
 					k, have[k], required[k], s.Name, k, required[k])
 			}
