@@ -100,7 +100,8 @@ func TestArrows_PackagesImportEachOtherAsTheArchitectureSays(t *testing.T) {
 		i := slices.IndexFunc(arrows, func(a struct {
 			from string
 			to   []string
-		}) bool {
+		},
+		) bool {
 			return matches(a.from, from)
 		})
 		if i < 0 {

@@ -57,10 +57,14 @@ func (e *RecordError) Unwrap() error { return e.Err }
 func recordError(r *kgo.Record, err error) *RecordError {
 	e := RecordError{Cause: CauseFailed, Err: err}
 	if found, ok := errors.AsType[*RecordError](err); ok {
-		e = *found
-		foreign := found.Topic != "" && (found.Topic != r.Topic || found.Partition != r.Partition || found.Offset != r.Offset)
-		if foreign || error(found) != err { //nolint:errorlint // is it wrapped at all?
-			e.Err = err // keep what was wrapped around it, and which record it names
+		switch {
+		case found.Topic != "" && (found.Topic != r.Topic || found.Partition != r.Partition || found.Offset != r.Offset):
+			// It is about another record, as of a Table: for r an error like any.
+		case error(found) != err: //nolint:errorlint // is it wrapped at all?
+			e = *found
+			e.Err = err // keep what was wrapped around it
+		default:
+			e = *found
 		}
 	} else if errors.Is(err, ErrPermanent) {
 		e.Cause = CausePermanent

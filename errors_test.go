@@ -100,7 +100,7 @@ func TestTheCauseOfARecordErrorIsThatOfTheHandlersError(t *testing.T) {
 		{name: "a permanent one among others", err: errors.Join(errors.New("cleaning up"), wherry.Permanent(errBank)), cause: wherry.CausePermanent, attempts: 1, is: errBank, says: "cleaning up"},
 		{name: "what a policy knows", err: &wherry.RecordError{Cause: wherry.CauseExhausted, Attempts: 4, Err: errBank}, cause: wherry.CauseExhausted, attempts: 4, is: errBank, says: "exhausted after 4 attempts: the bank is closed"},
 		{name: "what a policy knows, wrapped", err: fmt.Errorf("after a week: %w", &wherry.RecordError{Cause: wherry.CauseExpired, Err: errBank}), cause: wherry.CauseExpired, attempts: 1, is: errBank, says: "after a week"},
-		{name: "an error about another record", err: another, cause: wherry.CauseUndecodable, attempts: 1, is: errBank, says: "record accounts/1@5"},
+		{name: "an error about another record", err: another, cause: wherry.CauseFailed, attempts: 1, is: errBank, says: "record accounts/1@5"},
 		{name: "a refused output", err: &wherry.OutputError{Topic: "x", Err: kerr.MessageTooLarge}, cause: wherry.CausePermanent, attempts: 1, is: kerr.MessageTooLarge, says: "output to x"},
 	}
 	for _, test := range tests {

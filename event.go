@@ -137,8 +137,7 @@ func validate[T any](v *T) error {
 	if isNil(*v) {
 		return nil
 	}
-	switch v := any(v).(type) {
-	case interface{ Validate() error }: // T or *T has it
+	if v, ok := any(v).(interface{ Validate() error }); ok { // T or *T has it
 		return v.Validate()
 	}
 	if v, ok := any(*v).(interface{ Validate() error }); ok { // T is a pointer or an interface

@@ -16,7 +16,8 @@ import (
 // A policy may call the inner handler any number of times, one after the
 // other. What the inner handler staged with [Publish] in an earlier call is
 // dropped by the next call; what the policy staged itself stands if the chain
-// of all policies ends in nil.
+// of all policies ends in nil. The context that it hands on must derive from
+// the one it was given.
 type Policy interface {
 	Wrap(next Handler) Handler
 }

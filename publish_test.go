@@ -22,10 +22,6 @@ func pay(ctx context.Context, name string) error {
 	return paymentMade.Publish(ctx, "", payment{OrderID: name})
 }
 
-func pays(name string) wherry.Handler {
-	return func(ctx context.Context, _ *kgo.Record) error { return pay(ctx, name) }
-}
-
 // outputs runs h on one record, under policies, and returns the names of the
 // payments that came of it, in order.
 func outputs(t *testing.T, h wherry.Handler, policies ...wherry.Policy) (names []string) {

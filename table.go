@@ -30,7 +30,9 @@ import (
 // partition. What a handler publishes is acknowledged after the handler returned
 // and while the next record is handled, so the handler of that next record may
 // not see it yet: an update that depends on the value before it must bear to
-// be computed from an older one. [EnsureTopics] makes the topic, of a [TopicSpec] with Changelog.
+// be computed from an older one.
+//
+// [EnsureTopics] makes the topic, of a [TopicSpec] with Changelog.
 //
 // Its fields must not be changed after Run was called; its methods are safe
 // for concurrent use.
@@ -314,6 +316,9 @@ func (t *Table[V]) Sync(ctx context.Context) error {
 		return fmt.Errorf("table %s: asking for its end: %w", t.Topic, err)
 	}
 	for p, end := range ends[t.Topic] {
+		if next, _ := t.store.Position(p); next == 0 && end.Offset > 0 {
+			t.cl.ForceMetadataRefresh() // the partition may be a new one
+		}
 		if err := t.Wait(ctx, &kgo.Record{Topic: t.Topic, Partition: p, Offset: end.Offset - 1}); err != nil {
 			return err
 		}

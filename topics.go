@@ -117,8 +117,8 @@ func checkSpecs(specs []TopicSpec) (err error) {
 			err = errors.Join(err, &TopicError{s.Name, errors.New("the name must be 1 to 249 letters, digits, '.', '_' or '-'")})
 		case seen[s.Name]:
 			err = errors.Join(err, &TopicError{s.Name, errors.New("specified twice")})
-		case s.Changelog && !(sameSetting(cmp.Or(s.Config["cleanup.policy"], "compact"), "compact") && sameSetting(cmp.Or(s.Config["retention.ms"], "-1"), "-1")):
-			err = errors.Join(err, &TopicError{s.Name, errors.New("Changelog asks for cleanup.policy=compact and retention.ms=-1, Config for something else")})
+		case s.Changelog && contradicts(s.Config, changelogConfig):
+			err = errors.Join(err, &TopicError{s.Name, errors.New("a Changelog has cleanup.policy=compact and retention.ms=-1, Config asks for something else")})
 		case s.Partitions < 0 || s.ReplicationFactor < 0:
 			err = errors.Join(err, &TopicError{s.Name, errors.New("the numbers of partitions and replicas must not be negative")})
 		}
@@ -134,10 +134,22 @@ func (s TopicSpec) required() map[string]string {
 		if all == nil {
 			all = map[string]string{}
 		}
-		all["cleanup.policy"] = "compact"
-		all["retention.ms"] = "-1"
+		maps.Copy(all, changelogConfig)
 	}
 	return all
+}
+
+// changelogConfig is what makes a topic a changelog.
+var changelogConfig = map[string]string{"cleanup.policy": "compact", "retention.ms": "-1"}
+
+// contradicts reports whether config has a setting of must with another value.
+func contradicts(config, must map[string]string) bool {
+	for k, v := range must {
+		if has, ok := config[k]; ok && !sameSetting(has, v) {
+			return true
+		}
+	}
+	return false
 }
 
 // changelogAdvice keeps a changelog short, so that it is read back fast. It is

@@ -181,7 +181,7 @@ func TestEnsureTopics_RefusesBadSpecsAllAtOnceAndMakesNone(t *testing.T) {
 	require.Error(t, err)
 	for _, part := range []string{
 		"topic : the name", "topic .: the name", "topic ..: the name", "topic a b: the name", "topic a/b: the name", "topic ü: the name", "nnn: the name", "topic line\n: the name",
-		"topic twice: specified twice", "topic minus: the numbers", "topic minus.replicas: the numbers", "topic torn: Changelog asks", "topic torn.too: Changelog asks",
+		"topic twice: specified twice", "topic minus: the numbers", "topic minus.replicas: the numbers", "topic torn: a Changelog has", "topic torn.too: a Changelog has",
 	} {
 		require.ErrorContains(t, err, part)
 	}

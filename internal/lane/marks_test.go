@@ -43,7 +43,7 @@ func (m *model) Open() int {
 // which open record is done.
 func play(t *testing.T, program []byte) {
 	var (
-		real   Marks
+		got    Marks
 		naive  model
 		open   []uint64
 		offset int64
@@ -51,19 +51,19 @@ func play(t *testing.T, program []byte) {
 	for i, b := range program {
 		if b&1 == 0 || len(open) == 0 {
 			offset += int64(int8(b)>>1) / 4 // most often forward or back by some; 0 too
-			seq := real.Add(offset, int32(i))
+			seq := got.Add(offset, int32(i))
 			require.Equal(t, naive.Add(offset, int32(i)), seq)
 			open = append(open, seq)
 		} else {
 			at := int(b>>1) % len(open)
-			real.Done(open[at])
+			got.Done(open[at])
 			naive.Done(open[at])
 			open = slices.Delete(open, at, at+1)
 		}
-		low, moved := real.Low()
+		low, moved := got.Low()
 		require.Equal(t, naive.moved, moved, "step %d", i)
 		require.Equal(t, naive.low, low, "step %d", i)
-		require.Equal(t, naive.Open(), real.Open(), "step %d", i)
+		require.Equal(t, naive.Open(), got.Open(), "step %d", i)
 	}
 }
 

@@ -80,22 +80,20 @@ func empty(ctx context.Context, leader *kgo.Broker, topic string, id kadm.TopicI
 	if err := kerr.ErrorForCode(resp.ErrorCode); err != nil {
 		return from, err
 	}
-	for _, t := range resp.Topics { // none in an answer that the broker's quota held back
-		for i := range t.Partitions {
-			at := &t.Partitions[i]
-			read, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
-				KeepControlRecords: true, Offset: from, IsolationLevel: kgo.ReadCommitted(), Topic: topic, Partition: p,
-			}, at, kgo.DefaultDecompressor(), nil)
-			switch {
-			case read.Err != nil:
-				return from, read.Err
-			case len(read.Records) > 0: // the client's to read
-				return from, nil
-			case len(at.RecordBatches) == 0: // nothing up to the oldest open transaction
-				return max(from, read.LastStableOffset), nil
-			}
-			return next, nil
-		}
+	if len(resp.Topics) == 0 || len(resp.Topics[0].Partitions) == 0 {
+		return from, nil // the broker's quota held the answer back
 	}
-	return from, nil
+	at := &resp.Topics[0].Partitions[0]
+	read, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
+		KeepControlRecords: true, Offset: from, IsolationLevel: kgo.ReadCommitted(), Topic: topic, Partition: p,
+	}, at, kgo.DefaultDecompressor(), nil)
+	switch {
+	case read.Err != nil:
+		return from, read.Err
+	case len(read.Records) > 0: // the client's to read
+		return from, nil
+	case len(at.RecordBatches) == 0: // nothing up to the oldest open transaction
+		return max(from, read.LastStableOffset), nil
+	}
+	return next, nil
 }
