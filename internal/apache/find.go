@@ -1,6 +1,7 @@
 package apache
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,13 +17,18 @@ const Version = "4.1.1"
 
 // Find returns the folder with Kafka's jars: the environment variable
 // KAFKATEST_JARS, or else wherry/kafka-<Version> in the user's cache folder. It
-// also looks for Java. The error says what is missing and what brings it.
-func Find() (jars string, err error) {
-	if _, err := java(); err != nil {
+// also looks for Java. The error says all that is missing and what brings it.
+func Find() (string, error) {
+	_, noJava := java()
+	jars, noJars := folder()
+	if err := errors.Join(noJava, noJars); err != nil {
 		return "", err
 	}
-	jars = os.Getenv("KAFKATEST_JARS")
-	if jars != "" {
+	return jars, nil
+}
+
+func folder() (string, error) {
+	if jars := os.Getenv("KAFKATEST_JARS"); jars != "" {
 		if found, _ := filepath.Glob(filepath.Join(jars, "kafka_2.*.jar")); len(found) == 0 {
 			return "", fmt.Errorf("KAFKATEST_JARS=%s has no kafka_2.*.jar: it should name the libs folder of an Apache Kafka; unset it to use that of scripts/kafka-jars", jars)
 		}
@@ -32,7 +38,7 @@ func Find() (jars string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("find the cache folder; or set KAFKATEST_JARS: %w", err)
 	}
-	jars = filepath.Join(cache, "wherry", "kafka-"+Version)
+	jars := filepath.Join(cache, "wherry", "kafka-"+Version)
 	if _, err := os.Stat(filepath.Join(jars, "complete")); err != nil {
 		return "", fmt.Errorf("no Kafka jars in %s: run scripts/kafka-jars of github.com/wherry-go/wherry (needs Maven), or set KAFKATEST_JARS to the libs folder of an Apache Kafka", jars)
 	}
