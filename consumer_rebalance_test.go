@@ -112,7 +112,7 @@ func TestRebalance_ARevokedPartitionsOutputsAreRefused(t *testing.T) {
 	moved := receive(t, seen.ch, "the successor of one partition")
 	require.Equal(t, moved, kafkatest.Next(t, k, paymentMade).OrderID)
 	close(goOn)
-	receive(t, publishErr, "the zombie to publish")
+	require.ErrorContains(t, receive(t, publishErr, "the zombie to publish"), "the partition was taken away")
 	kafkatest.None(t, k, paymentMade, 200*time.Millisecond)
 }
 

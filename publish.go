@@ -56,7 +56,8 @@ func Partitioner(inner kgo.Partitioner) kgo.Partitioner { return client.Partitio
 
 // outputs are what the handler and the policies of one record staged.
 type outputs struct {
-	limit int // largest record, in bytes
+	limit int          // largest record, in bytes
+	ended func() error // why the work in hand was cut short, nil while it was not
 
 	mu     sync.Mutex // never held over a call that blocks
 	root   stage
@@ -75,8 +76,8 @@ type stage struct {
 	ended   bool // the layer has returned: nothing is added any more
 }
 
-func (o *outputs) init(limit int) {
-	o.limit = limit
+func (o *outputs) init(limit int, ended func() error) {
+	o.limit, o.ended = limit, ended
 	o.root.of = o
 }
 
@@ -122,6 +123,9 @@ func (s *stage) dropLocked() {
 
 func (s *stage) add(ctx context.Context, records []*kgo.Record) error {
 	o := s.of
+	if err := o.ended(); err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
 	bytes := 0
 	for _, r := range records {
 		if r == nil {

@@ -16,7 +16,7 @@ import (
 func (r *run) work(ctx context.Context, it *lane.Item) {
 	rec := it.Record
 	d := &delivery{group: r.c.Group, record: rec}
-	d.outputs.init(r.limit)
+	d.outputs.init(r.limit, func() error { return context.Cause(ctx) })
 	if it.Refused != nil {
 		d.refused, _ = errors.AsType[*OutputError](it.Refused)
 	}
