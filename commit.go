@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -13,13 +11,18 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/wherry-go/wherry/internal/client"
+	"github.com/wherry-go/wherry/internal/lane"
 )
 
-// commitEvery is the least time between two commits of a busy Consumer. The
-// first record after a pause is committed at once.
-const commitEvery = 100 * time.Millisecond
+// commitEvery is the least time between two commits of a busy Consumer, and
+// commitPause the most between two that fail. The first record after a pause
+// is committed at once.
+const (
+	commitEvery = 100 * time.Millisecond
+	commitPause = 5 * time.Second
+)
 
-// progressed tells the commit loop that a record has finished.
+// progressed tells the commit loop that there is something to commit.
 func (r *run) progressed() {
 	select {
 	case r.progress <- struct{}{}:
@@ -29,126 +32,141 @@ func (r *run) progressed() {
 
 // commitLoop commits what finishes until ctx is done.
 func (r *run) commitLoop(ctx context.Context) {
+	pause := commitEvery
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-r.progress:
 		}
-		r.mu.Lock()
-		all := make([]*partition, 0, len(r.partitions))
-		for _, p := range r.partitions {
-			all = append(all, p)
+		if r.commit(ctx, r.owned, func() {}) {
+			pause = commitEvery
+		} else {
+			pause = min(2*pause, commitPause)
+			r.progressed()
 		}
-		r.mu.Unlock()
-		r.commit(ctx, all)
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(commitEvery):
+		case <-time.After(pause):
 		}
 	}
 }
 
-// commit commits how far the given partitions have come. Those that were taken
-// away are not among them: revoked takes the same token before it returns, so
-// a commit can never overwrite that of the next owner.
-func (r *run) commit(ctx context.Context, all []*partition) {
+// commit commits how far the partitions of which have come, and then calls
+// then. Both happen under one token, so that a commit never overwrites that of
+// the partition's next owner: revoked takes the token before it lets go, and
+// what it has let go is not among which any more. It reports whether all was
+// committed.
+func (r *run) commit(ctx context.Context, which func() []*partition, then func()) bool {
 	select {
 	case r.committing <- struct{}{}:
+		defer func() { <-r.committing }()
 	case <-ctx.Done():
-		return
+		then()
+		return false
 	}
-	defer func() { <-r.committing }()
-
-	offsets := map[string]map[int32]kgo.EpochOffset{}
-	for _, p := range all {
+	defer then()
+	member, _ := r.cl.GroupMetadata()
+	offsets := map[topicPartition]lane.Mark{}
+	var moving []*partition
+	for _, p := range which() {
 		low, moved := p.lane.Low()
 		r.mu.Lock()
-		committed := p.committed
+		// A member that was thrown out joins again under another id; what it
+		// had before may be somebody else's.
+		if moved && low.Offset != p.committed && p.member == member && !p.lane.WasCut() {
+			offsets[p.topicPartition] = low
+			moving = append(moving, p)
+		}
 		r.mu.Unlock()
-		if !moved || low.Offset == committed || p.lane.WasCut() {
-			continue
-		}
-		if offsets[p.topic] == nil {
-			offsets[p.topic] = map[int32]kgo.EpochOffset{}
-		}
-		offsets[p.topic][p.partition] = kgo.EpochOffset{Epoch: low.Epoch, Offset: low.Offset}
 	}
 	if len(offsets) == 0 {
-		return
+		return true
 	}
-	switch err := r.commitOffsets(ctx, offsets); {
-	case err == nil:
-		r.mu.Lock()
-		for _, p := range all {
-			if at, ok := offsets[p.topic][p.partition]; ok {
-				p.committed = at.Offset
-			}
+	refused, err := r.commitOffsets(ctx, offsets)
+	r.mu.Lock()
+	for _, p := range moving {
+		if at := offsets[p.topicPartition]; err == nil && refused[p.topicPartition] == nil {
+			p.committed = at.Offset
 		}
-		r.mu.Unlock()
+	}
+	r.mu.Unlock()
+	for tp, e := range refused {
+		err = errors.Join(err, fmt.Errorf("%v: %w", tp, e))
+	}
+	switch {
+	case err == nil:
+		return true
 	case ctx.Err() != nil, rejoins(err):
-		// What was not committed is done again by the next owner.
+		if errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.IllegalGeneration) {
+			r.cl.ForceRebalance() // kgo would notice at its next heartbeat
+		}
 		r.log.Debug("consumer: offsets not committed", "error", err)
 	case errors.Is(err, kerr.FencedInstanceID):
-		r.fail(fmt.Errorf("another member of the group has the same InstanceID; each needs one of its own: %w", err))
+		r.fail(sameInstance(err))
 	case client.Permanent(err):
 		r.fail(fmt.Errorf("committing offsets: %w", err))
 	default:
 		r.log.Warn("consumer: offsets not committed, trying again", "error", err)
-		r.progressed()
 	}
+	return false
 }
 
-// commitOffsets commits and returns the first refusal.
-func (r *run) commitOffsets(ctx context.Context, offsets map[string]map[int32]kgo.EpochOffset) (err error) {
-	r.cl.CommitOffsetsSync(ctx, offsets, func(_ *kgo.Client, _ *kmsg.OffsetCommitRequest, resp *kmsg.OffsetCommitResponse, e error) {
-		if err = e; err == nil {
-			err = refusal(resp)
-		}
-	})
-	return err
+func sameInstance(err error) error {
+	return fmt.Errorf("another member of the group has the same InstanceID; each needs one of its own: %w", err)
 }
 
-// commitBegin commits where partitions begin that the group has no offsets of.
-// It is called before kgo has taken those partitions in, when kgo's own commit
-// cannot be used yet.
-func (r *run) commitBegin(ctx context.Context, offsets map[string]map[int32]kgo.EpochOffset) error {
-	found, err := r.adm.ListTopics(ctx, slices.Collect(maps.Keys(offsets))...)
-	if err != nil {
-		return err
-	}
+// commitOffsets sends one commit, and returns what was refused. It does not go
+// through kgo's own commit: that waits while the group rebalances, for as long
+// as the slowest member takes, and cannot be used yet in positions.
+func (r *run) commitOffsets(ctx context.Context, offsets map[topicPartition]lane.Mark) (refused map[topicPartition]error, err error) {
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Group = r.c.Group
 	req.MemberID, req.Generation = r.cl.GroupMetadata()
+	if req.MemberID == "" { // a commit of nobody would be taken while the group is empty
+		return nil, kerr.UnknownMemberID
+	}
 	if id, ok := r.cl.OptValue(kgo.InstanceID).(string); ok && id != "" {
 		req.InstanceID = &id
 	}
-	for topic, ps := range offsets {
-		rt := kmsg.NewOffsetCommitRequestTopic()
-		rt.Topic, rt.TopicID = topic, found[topic].ID // by id since version 10 (KIP-848)
-		for p, at := range ps {
-			rp := kmsg.NewOffsetCommitRequestTopicPartition()
-			rp.Partition, rp.Offset = p, at.Offset
-			rt.Partitions = append(rt.Partitions, rp)
+	byTopic := map[string][]kmsg.OffsetCommitRequestTopicPartition{}
+	var names []string
+	for tp, at := range offsets {
+		rp := kmsg.NewOffsetCommitRequestTopicPartition()
+		rp.Partition, rp.Offset, rp.LeaderEpoch = tp.partition, at.Offset, at.Epoch
+		if byTopic[tp.topic] == nil {
+			names = append(names, tp.topic)
 		}
+		byTopic[tp.topic] = append(byTopic[tp.topic], rp)
+	}
+	// Since version 10 (KIP-848) topics go by id.
+	found, err := r.adm.ListTopics(ctx, names...)
+	if err != nil {
+		return nil, err
+	}
+	nameOf := map[[16]byte]string{}
+	for _, name := range names {
+		rt := kmsg.NewOffsetCommitRequestTopic()
+		rt.Topic, rt.TopicID, rt.Partitions = name, found[name].ID, byTopic[name]
+		nameOf[rt.TopicID] = name
 		req.Topics = append(req.Topics, rt)
 	}
 	resp, err := req.RequestWith(ctx, r.cl)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return refusal(resp)
-}
-
-// refusal returns the first error in the response to a commit.
-func refusal(resp *kmsg.OffsetCommitResponse) error {
+	refused = map[topicPartition]error{}
 	for _, t := range resp.Topics {
+		name := t.Topic
+		if name == "" {
+			name = nameOf[t.TopicID]
+		}
 		for _, p := range t.Partitions {
 			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-				return fmt.Errorf("%s/%d: %w", t.Topic, p.Partition, err)
+				refused[topicPartition{name, p.Partition}] = err
 			}
 		}
 	}
-	return nil
+	return refused, nil
 }

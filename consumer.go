@@ -165,7 +165,7 @@ func (c *Consumer) prepare() (*run, error) {
 		routes[route.Topic] = append(routes[route.Topic], route)
 	}
 	for i, p := range c.Policies {
-		if p == nil {
+		if m, ok := p.(Middleware); p == nil || ok && m == nil {
 			fault("policy %d is nil", i)
 		} else if prep, ok := p.(Preparer); ok {
 			faults = append(faults, prep.Prepare(setup))

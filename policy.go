@@ -72,7 +72,7 @@ func (s *Setup) Need(spec TopicSpec) {
 
 // chain wraps h in policies, the first of them outermost.
 func chain(h Handler, policies []Policy) Handler {
-	h = dropOnError(guard(refusable(h)))
+	h = attempt(guard(refusable(h)))
 	for i := len(policies) - 1; i >= 0; i-- {
 		h = guard(policies[i].Wrap(staging(h)))
 	}
@@ -80,7 +80,10 @@ func chain(h Handler, policies []Policy) Handler {
 }
 
 // staging gives each call of next a stage of its own, which replaces that of
-// the call before.
+// the call before. When next returns an error the attempt has failed, and what
+// the handler staged is dropped, also if it was a policy that failed after the
+// handler's nil. What policies staged stays, such as the answer that tells of
+// the error.
 func staging(next Handler) Handler {
 	return func(ctx context.Context, r *kgo.Record) error {
 		outer := stageFrom(ctx)
@@ -89,18 +92,24 @@ func staging(next Handler) Handler {
 		}
 		inner := outer.inner()
 		defer inner.end()
-		return next(context.WithValue(ctx, stageKey{}, inner), r)
+		err := next(context.WithValue(ctx, stageKey{}, inner), r)
+		if err != nil {
+			inner.dropHandler()
+		}
+		return err
 	}
 }
 
-// dropOnError makes a failed attempt leave no outputs.
-func dropOnError(next Handler) Handler {
+// attempt is one call of the handler itself: one that fails leaves no outputs.
+func attempt(next Handler) Handler {
 	return func(ctx context.Context, r *kgo.Record) error {
+		s := stageFrom(ctx)
+		if s != nil {
+			s.ofHandler()
+		}
 		err := next(ctx, r)
-		if err != nil {
-			if s := stageFrom(ctx); s != nil {
-				s.drop()
-			}
+		if err != nil && s != nil {
+			s.dropHandler()
 		}
 		return err
 	}

@@ -73,6 +73,7 @@ type stage struct {
 	own     []*kgo.Record
 	child   *stage
 	childAt int  // child's outputs stand before own[childAt]
+	handler bool // it is the stage of the handler, not of a policy
 	ended   bool // the layer has returned: nothing is added any more
 }
 
@@ -103,10 +104,23 @@ func (s *stage) end() {
 	s.ended = true
 }
 
-func (s *stage) drop() {
+// ofHandler marks s as that of the handler itself.
+func (s *stage) ofHandler() {
 	s.of.mu.Lock()
 	defer s.of.mu.Unlock()
-	s.dropLocked()
+	s.handler = true
+}
+
+// dropHandler drops what the handler staged in its last call inside s.
+func (s *stage) dropHandler() {
+	s.of.mu.Lock()
+	defer s.of.mu.Unlock()
+	for s.child != nil {
+		s = s.child
+	}
+	if s.handler {
+		s.dropLocked()
+	}
 }
 
 func (s *stage) dropLocked() {
@@ -152,12 +166,17 @@ func (s *stage) add(ctx context.Context, records []*kgo.Record) error {
 		return fmt.Errorf("publish: %d records of %d bytes in all are staged for one record, the limits are %d and %d",
 			o.count+len(records), o.bytes+bytes, maxStagedRecords, maxStagedBytes)
 	}
+	inHand := RecordFrom(ctx)
 	for _, r := range records {
+		if r == inHand { // forwarded: producing changes a record
+			forwarded := *r
+			r = &forwarded
+		}
 		carry(ctx, r)
+		s.own = append(s.own, r)
 	}
 	o.count += len(records)
 	o.bytes += bytes
-	s.own = append(s.own, records...)
 	return nil
 }
 

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +39,9 @@ type run struct {
 	needs    []TopicSpec
 	handlers map[string]Handler // by the topic read
 	known    map[string]int32   // how many partitions each topic had at the start
+	ids      map[string]kadm.TopicID
+	kill     context.CancelFunc // ends the client, whatever it waits for
+	working  context.Context    // done when no further record may begin
 
 	opened chan struct{} // closed when the four below are set; callbacks of cl may come before
 	cl     *kgo.Client
@@ -51,6 +53,7 @@ type run struct {
 	mu         sync.Mutex // never held over a call that blocks
 	partitions map[topicPartition]*partition
 	cut        []*partition // taken away while a handler ran
+	ending     bool         // no lane is opened any more
 
 	progress   chan struct{} // a record finished
 	room       chan struct{} // a lane is no longer full
@@ -66,14 +69,16 @@ type topicPartition struct {
 
 func (tp topicPartition) String() string { return fmt.Sprintf("%s/%d", tp.topic, tp.partition) }
 
-// partition is an assigned partition. lane and topicPartition never change;
+// partition is an assigned partition. lane, member and topicPartition never change;
 // the rest is guarded by run.mu.
 type partition struct {
 	topicPartition
 	lane      *lane.Lane
-	committed int64 // the group's offset, -1 if unknown
-	next      int64 // the offset after the last record that was fetched
-	end       int64 // the high watermark as last heard of, -1 if unknown
+	member    string // the member id that it was assigned to
+	placed    bool   // where to read from is decided
+	committed int64  // the group's offset, -1 if unknown
+	next      int64  // the offset after the last record that was fetched, -1 if unknown
+	end       int64  // the high watermark as last heard of, -1 if unknown
 	paused    bool
 }
 
@@ -82,6 +87,7 @@ func newRun(c *Consumer, needs []TopicSpec) *run {
 		c: c, log: c.logger(), needs: needs,
 		handlers:   map[string]Handler{},
 		known:      map[string]int32{},
+		ids:        map[string]kadm.TopicID{},
 		partitions: map[topicPartition]*partition{},
 		opened:     make(chan struct{}),
 		progress:   make(chan struct{}, 1),
@@ -94,7 +100,7 @@ func newRun(c *Consumer, needs []TopicSpec) *run {
 func (r *run) consume(ctx context.Context) error {
 	pollCtx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	r.stop = stop
+	r.stop, r.working = stop, pollCtx
 	if err := r.open(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil // asked to stop before anything was begun
@@ -121,7 +127,9 @@ func (r *run) consume(ctx context.Context) error {
 
 // open waits for a broker and opens the client that consumes.
 func (r *run) open(ctx context.Context) error {
-	if err := client.Connect(ctx, r.c.Client, r.log); err != nil {
+	topics := slices.Sorted(maps.Keys(r.handlers))
+	found, err := r.reach(ctx, topics)
+	if err != nil {
 		return err
 	}
 	if len(r.needs) > 0 {
@@ -129,25 +137,22 @@ func (r *run) open(ctx context.Context) error {
 			return err
 		}
 	}
-	topics := slices.Sorted(maps.Keys(r.handlers))
-	found, err := listTopics(ctx, kadm.NewClient(r.c.Client), topics)
-	if err != nil {
-		return err
-	}
 	for _, topic := range topics {
 		d := found[topic]
 		if d.Err != nil && client.Permanent(d.Err) {
 			return fmt.Errorf("topic %s: %w", topic, d.Err)
 		}
-		r.known[topic] = int32(len(d.Partitions))
+		r.known[topic], r.ids[topic] = int32(len(d.Partitions)), d.ID
 		if len(d.Partitions) == 0 {
 			r.log.WarnContext(ctx, "consumer: the topic does not exist yet, waiting for it", "topic", topic)
 		}
 	}
 	inner, _ := r.c.Client.OptValue(kgo.RecordPartitioner).(kgo.Partitioner)
 	r.base = context.WithoutCancel(ctx)
+	life, kill := context.WithCancel(r.base)
+	r.kill = kill
 	cl, err := client.Open(r.c.Client, r.c.Opts,
-		client.Outlive(ctx),
+		kgo.WithContext(life), // and not the lent client's, nor Run's: work in hand outlives it
 		kgo.ConsumerGroup(r.c.Group),
 		kgo.ConsumeTopics(topics...),
 		kgo.DisableAutoCommit(),
@@ -163,6 +168,7 @@ func (r *run) open(ctx context.Context) error {
 		kgo.RecordPartitioner(client.Partitioner(inner)),
 	)
 	if err != nil {
+		kill()
 		return err
 	}
 	r.cl, r.adm = cl, kadm.NewClient(cl)
@@ -171,6 +177,24 @@ func (r *run) open(ctx context.Context) error {
 	}
 	close(r.opened)
 	return nil
+}
+
+// reach waits for a broker that answers, and asks it for the topics.
+func (r *run) reach(ctx context.Context, topics []string) (kadm.TopicDetails, error) {
+	for {
+		if err := client.Connect(ctx, r.c.Client, r.log); err != nil {
+			return nil, err
+		}
+		found, err := listTopics(ctx, kadm.NewClient(r.c.Client), topics)
+		if err == nil || ctx.Err() != nil || client.Permanent(err) {
+			return found, err
+		}
+		r.log.WarnContext(ctx, "consumer: asking for the topics failed, trying again", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(250 * time.Millisecond):
+		}
+	}
 }
 
 // poll feeds records to the lanes of their partitions until ctx is done. A
@@ -197,7 +221,9 @@ func (r *run) feed(tp topicPartition, records []*kgo.Record, end int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.partitions[tp]
-	if p == nil {
+	// A reader that keeps control records gets transactions' marks, too.
+	records = slices.DeleteFunc(records, func(rec *kgo.Record) bool { return rec.Attrs.IsControl() })
+	if p == nil || len(records) == 0 {
 		return
 	}
 	p.end, p.next = end, records[len(records)-1].Offset+1
@@ -269,62 +295,4 @@ func (r *run) madeRoom() {
 func (r *run) fail(err error) {
 	r.failed.CompareAndSwap(nil, &err)
 	r.stop(err)
-}
-
-// shutdown drains what is in hand, commits, leaves the group and ends the
-// lanes. It returns an error that names what still runs.
-func (r *run) shutdown(endCommits func()) error {
-	drain := r.c.drain()
-	all := r.take(func(topicPartition) bool { return true })
-	r.settle(all, drain)
-	endCommits()
-	ctx, cancel := context.WithTimeout(r.base, lastCommit)
-	defer cancel()
-	r.commit(ctx, all)
-	for _, p := range all {
-		p.lane.Cut(errShutdown)
-	}
-	if err := r.cl.LeaveGroupContext(ctx); err != nil {
-		r.log.WarnContext(ctx, "consumer: leaving the group", "error", err)
-	}
-	r.cl.CloseAllowingRebalance()
-
-	r.mu.Lock()
-	all = append(all, r.cut...)
-	r.mu.Unlock()
-	grace, cancelGrace := context.WithTimeout(r.base, drain)
-	defer cancelGrace()
-	var stuck []string
-	for _, p := range all {
-		select {
-		case <-p.lane.Exited():
-		case <-grace.Done():
-			stuck = append(stuck, p.String())
-		}
-	}
-	if len(stuck) > 0 {
-		return fmt.Errorf("handlers that ignore the end of their context still run after %v, in %s", 2*drain, strings.Join(stuck, ", "))
-	}
-	return nil
-}
-
-// lastCommit is how long the commit of partitions that are given up may take.
-// It waits for a rebalance that is under way; what it misses is done again.
-const lastCommit = 5 * time.Second
-
-// settle lets what the lanes have in hand end, for as long as drain.
-func (r *run) settle(all []*partition, drain time.Duration) {
-	timer := time.NewTimer(drain)
-	defer timer.Stop()
-	var idle []<-chan struct{}
-	for _, p := range all {
-		idle = append(idle, p.lane.Drain())
-	}
-	for _, ch := range idle {
-		select {
-		case <-ch:
-		case <-timer.C:
-			return
-		}
-	}
 }

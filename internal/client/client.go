@@ -25,6 +25,7 @@ func Defaults() []kgo.Opt {
 		kgo.ProducerLinger(0),
 		kgo.MetadataMinAge(50 * time.Millisecond),
 		kgo.ConcurrentTransactionsBackoff(2 * time.Millisecond),
+		kgo.MaxBufferedBytes(64 << 20), // outputs that no broker takes; producing waits at it
 		kgo.FetchMinBytes(1),
 		kgo.FetchMaxWait(500 * time.Millisecond),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
@@ -72,11 +73,29 @@ func Open(lent *kgo.Client, opts []kgo.Opt, musts ...kgo.Opt) (cl *kgo.Client, e
 	if err != nil {
 		return nil, fmt.Errorf("opening a client: %w", err)
 	}
-	if manual, _ := cl.OptValue(kgo.ManualFlushing).(bool); manual {
+	if err := merged(cl); err != nil {
 		cl.Close()
-		return nil, errors.New("ManualFlushing in Opts: nobody would flush what wherry produces")
+		return nil, err
 	}
 	return cl, nil
+}
+
+// merged reports, all at once, the options of an opened client with which
+// wherry cannot do what it promises.
+func merged(cl *kgo.Client) error {
+	var faults []error
+	refuse := func(bad bool, option, reason string) {
+		if bad {
+			faults = append(faults, fmt.Errorf("%s in the options of the client or in Opts: %s", option, reason))
+		}
+	}
+	flag := func(opt any) bool { b, _ := cl.OptValue(opt).(bool); return b }
+	refuse(flag(kgo.ManualFlushing), "ManualFlushing", "nobody would flush what wherry produces")
+	refuse(flag(kgo.ConsumeRegex), "ConsumeRegex", "topics are named, not matched")
+	refuse(flag(kgo.DefaultProduceTopicAlways), "DefaultProduceTopicAlways", "outputs would all go to one topic")
+	refuse(cl.OptValue(kgo.TransactionalID) != "", "TransactionalID", "the producer is not transactional")
+	refuse(cl.OptValue(kgo.RequiredAcks) != kgo.AllISRAcks(), "RequiredAcks", "an output counts as done when all in-sync replicas have it")
+	return errors.Join(faults...)
 }
 
 // Outlive is the context that an opened client runs under: it has ctx's

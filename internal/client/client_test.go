@@ -158,7 +158,7 @@ func TestAHookThatServesOneClientOnlyIsANamedError(t *testing.T) {
 func TestOpenRefusesManualFlushingAndBadOptions(t *testing.T) {
 	t.Parallel()
 	_, err := client.Open(lend(t), []kgo.Opt{kgo.ManualFlushing()})
-	require.ErrorContains(t, err, "ManualFlushing in Opts")
+	require.ErrorContains(t, err, "ManualFlushing in the options of the client or in Opts")
 	_, err = client.Open(lend(t), []kgo.Opt{kgo.RequiredAcks(kgo.LeaderAck())})
 	require.ErrorContains(t, err, "opening a client")
 }

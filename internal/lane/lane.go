@@ -15,6 +15,7 @@ type Work func(ctx context.Context, it *Item)
 // Item is a record in the hands of a lane's Work.
 type Item struct {
 	Record  *kgo.Record
+	Offset  int64 // the record's, whatever became of its fields
 	Refused error // why Again was called; nil in the first run
 
 	lane *Lane
@@ -25,6 +26,8 @@ type Item struct {
 // Config is what a Lane is made of. Its functions must not block.
 type Config struct {
 	Work Work
+	// Until ends the beginning of records: what is in hand goes on.
+	Until context.Context
 	// Finished is called when a record has finished.
 	Finished func()
 	// At MaxRecords or MaxBytes held a lane is full, and stays so until it
@@ -48,6 +51,7 @@ type Lane struct {
 	bytes    int     // of records fed and not finished
 	held     int     // records fed and not finished
 	full     bool
+	current  int64 // offset of the record that Work was called with last
 	draining bool
 	cut      bool
 	wake     chan struct{}
@@ -74,7 +78,7 @@ func (l *Lane) Feed(records []*kgo.Record) {
 	items := make([]Item, len(records))
 	for i, r := range records {
 		size := len(r.Key) + len(r.Value)
-		items[i] = Item{Record: r, lane: l, seq: l.marks.Add(r.Offset, r.LeaderEpoch), size: size}
+		items[i] = Item{Record: r, Offset: r.Offset, lane: l, seq: l.marks.Add(r.Offset, r.LeaderEpoch), size: size}
 		l.queue = append(l.queue, &items[i])
 		l.held++
 		l.bytes += size
@@ -123,6 +127,13 @@ func (l *Lane) Cut(cause error) {
 	l.halt()
 	l.mu.Unlock()
 	l.cancel(cause)
+}
+
+// Current is the offset of the record that Work was called with last.
+func (l *Lane) Current() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.current
 }
 
 // WasCut reports whether Cut was called.
@@ -196,6 +207,9 @@ func (l *Lane) run() {
 }
 
 func (l *Lane) next() (it *Item) {
+	if l.Until.Err() != nil {
+		l.halt()
+	}
 	switch {
 	case l.cut:
 	case len(l.again) > 0:
@@ -203,6 +217,9 @@ func (l *Lane) next() (it *Item) {
 	case len(l.queue) > 0:
 		it, l.queue[0], l.queue = l.queue[0], nil, l.queue[1:]
 		l.begun++
+	}
+	if it != nil {
+		l.current = it.Offset
 	}
 	return it
 }

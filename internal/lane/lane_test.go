@@ -351,7 +351,7 @@ func TestLaneUnderFeedFinishAndCutFromManyGoroutines(t *testing.T) {
 // newLane returns a lane that is never full.
 func newLane(ctx context.Context, work lane.Work, finished func()) *lane.Lane {
 	return lane.New(ctx, lane.Config{
-		Work: work, Finished: finished,
+		Work: work, Until: ctx, Finished: finished,
 		MaxRecords: math.MaxInt, MaxBytes: math.MaxInt, Room: func() {},
 	})
 }
@@ -361,7 +361,7 @@ func TestLane_FullAndRoom(t *testing.T) {
 	t.Parallel()
 	items, room := make(chan *lane.Item, 10), make(chan struct{}, 10)
 	l := lane.New(t.Context(), lane.Config{
-		Work: func(_ context.Context, it *lane.Item) { items <- it }, Finished: func() {},
+		Work: func(_ context.Context, it *lane.Item) { items <- it }, Until: t.Context(), Finished: func() {},
 		MaxRecords: 4, MaxBytes: math.MaxInt, Room: func() { room <- struct{}{} },
 	})
 	defer func() { l.Cut(errors.New("over")); <-l.Exited() }()
