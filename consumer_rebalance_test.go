@@ -45,7 +45,7 @@ func TestRebalance_NothingIsLostOrRepeated(t *testing.T) {
 			handled := map[string]int{}
 			member := func() *wherry.Consumer {
 				return &wherry.Consumer{
-					Client: k.Client(t), Group: "g", Opts: []kgo.Opt{kgo.Balancers(balancer), kgo.HeartbeatInterval(50 * time.Millisecond)},
+					Client: k.Client(t), Group: "g", Drain: patience, Opts: []kgo.Opt{kgo.Balancers(balancer), kgo.HeartbeatInterval(50 * time.Millisecond)},
 					Handlers: []wherry.Route{orderPlaced.Handler(func(ctx context.Context, o order) error {
 						mu.Lock()
 						handled[o.ID]++
