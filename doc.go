@@ -46,7 +46,7 @@
 //
 // # Guarantees
 //
-// Each of these is the name of a test.
+// Each of these is shown by tests, on the embedded broker and on a real Kafka.
 //
 //   - At least once: an offset is committed only after its record's handler
 //     returned nil and its outputs were acknowledged. Handlers must bear to
