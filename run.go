@@ -127,13 +127,18 @@ func (r *run) consume(ctx context.Context) error {
 
 // open waits for a broker and opens the client that consumes.
 func (r *run) open(ctx context.Context) error {
+	probe, err := client.Probe(ctx, r.c.Client, r.log)
+	if err != nil {
+		return err
+	}
+	defer probe.Close()
 	topics := slices.Sorted(maps.Keys(r.handlers))
-	found, err := r.reach(ctx, topics)
+	found, err := r.ask(ctx, probe, topics)
 	if err != nil {
 		return err
 	}
 	if len(r.needs) > 0 {
-		if err := EnsureTopics(ctx, r.c.Client, r.needs...); err != nil {
+		if err := EnsureTopics(ctx, probe, r.needs...); err != nil {
 			return err
 		}
 	}
@@ -179,13 +184,10 @@ func (r *run) open(ctx context.Context) error {
 	return nil
 }
 
-// reach waits for a broker that answers, and asks it for the topics.
-func (r *run) reach(ctx context.Context, topics []string) (kadm.TopicDetails, error) {
+// ask asks for the topics until a broker tells.
+func (r *run) ask(ctx context.Context, probe *kgo.Client, topics []string) (kadm.TopicDetails, error) {
 	for {
-		if err := client.Connect(ctx, r.c.Client, r.log); err != nil {
-			return nil, err
-		}
-		found, err := listTopics(ctx, kadm.NewClient(r.c.Client), topics)
+		found, err := listTopics(ctx, kadm.NewClient(probe), topics)
 		if err == nil || ctx.Err() != nil || client.Permanent(err) {
 			return found, err
 		}

@@ -99,9 +99,11 @@ func (t *Table[V]) Run(ctx context.Context) (err error) {
 		return errors.New("no topic: set Topic")
 	}
 	log := cmp.Or(t.Logger, slog.Default()).With("table", t.Topic)
-	if err = client.Connect(ctx, t.Client, log); err != nil {
+	probe, err := client.Probe(ctx, t.Client, log)
+	if err != nil {
 		return err
 	}
+	probe.Close()
 	cl, err := client.Open(t.Client, t.Opts,
 		client.Outlive(ctx),
 		kgo.ConsumeTopics(t.Topic),

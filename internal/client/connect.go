@@ -66,6 +66,22 @@ func Connect(ctx context.Context, cl *kgo.Client, log *slog.Logger) error {
 	}
 }
 
+// Probe opens a client like lent that ends with ctx, and waits as Connect does
+// until a broker answers it. The caller closes it. It is for what a Run asks
+// before it opens what it works with: a request of lent itself outlives ctx,
+// by up to 10 s where a broker takes connections and never answers.
+func Probe(ctx context.Context, lent *kgo.Client, log *slog.Logger) (*kgo.Client, error) {
+	cl, err := Open(lent, nil, kgo.WithContext(ctx))
+	if err != nil {
+		return nil, err
+	}
+	if err := Connect(ctx, cl, log); err != nil {
+		cl.Close()
+		return nil, err
+	}
+	return cl, nil
+}
+
 // Permanent reports whether err is one that trying again cannot mend: refused
 // credentials or missing rights, a version the broker does not speak, a TLS
 // handshake that fails for its certificates.
