@@ -20,6 +20,7 @@ import (
 const (
 	defaultDrain   = time.Second
 	defaultMaxHeld = 10_000
+	defaultMaxWait = 5 * time.Minute
 	maxHeldBytes   = 4 << 20
 )
 
@@ -45,6 +46,13 @@ type Consumer struct {
 	Handlers []Route
 	// Policies decide what happens around the handlers, outermost first.
 	Policies []Policy
+	// Order says which records wait for each other. The zero value is
+	// [ByPartition].
+	Order Order
+	// MaxWait is the longest that a handler or policy may [Wait]: the record
+	// is held all the while, and begins anew after a restart. 0 means 5
+	// minutes.
+	MaxWait time.Duration
 	// From is where a group begins that has committed nothing yet. It is
 	// committed at once, so that a second start does not move it. Partitions
 	// that are added while the Consumer runs are read from their start. The
@@ -78,6 +86,20 @@ type Consumer struct {
 	started atomic.Bool
 	current atomic.Pointer[run]
 }
+
+// Order says which records of a Consumer wait for each other.
+type Order int
+
+// Orders.
+const (
+	// ByPartition handles the records of a partition one after the other.
+	ByPartition Order = iota
+	// ByKey handles the records of one key one after the other, in the order
+	// of their partition; records without a key wait for none.
+	ByKey
+	// Unordered handles records in any order.
+	Unordered
+)
 
 // Position is where a new group begins to read; see [Consumer].
 type Position int64
@@ -148,7 +170,7 @@ func (c *Consumer) prepare() (*run, error) {
 	if c.From < Latest {
 		fault("From is %d: use Earliest, Latest or At", c.From)
 	}
-	setup := &Setup{Group: c.Group}
+	setup := &Setup{Client: c.Client, Group: c.Group, Order: c.Order, MaxWait: c.maxWait(), Logger: c.logger()}
 	routes := map[string][]Route{}
 	for i, route := range c.Handlers {
 		switch before := routes[route.Topic]; {
@@ -172,28 +194,30 @@ func (c *Consumer) prepare() (*run, error) {
 		}
 	}
 	faults = append(faults, setup.faults...)
-	for topic, as := range setup.subscribed {
-		if _, routed := routes[topic]; routed && topic != as {
-			fault("a policy subscribes to %s as %s, and it has a route of its own", topic, as)
+	for topic, hop := range setup.hops {
+		if _, routed := routes[topic]; routed {
+			fault("a policy subscribes to %s as %s, and it has a route of its own", topic, hop.As)
 		}
-		if _, known := routes[as]; !known {
-			fault("a policy subscribes to %s as %s, which has no route", topic, as)
+		if _, known := routes[hop.As]; !known {
+			fault("a policy subscribes to %s as %s, which has no route", topic, hop.As)
 		}
 	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
-	r := newRun(c, setup.needs)
+	r := newRun(c, setup)
 	for topic, of := range routes {
 		r.handlers[topic] = chain(router(of), c.Policies)
 	}
-	for topic, as := range setup.subscribed {
-		r.handlers[topic] = r.handlers[as]
+	for topic, hop := range setup.hops {
+		r.handlers[topic] = r.handlers[hop.As]
 	}
 	return r, nil
 }
 
 func (c *Consumer) drain() time.Duration { return cmp.Or(c.Drain, defaultDrain) }
+
+func (c *Consumer) maxWait() time.Duration { return cmp.Or(c.MaxWait, defaultMaxWait) }
 
 func (c *Consumer) maxHeld() int { return cmp.Or(c.MaxHeld, defaultMaxHeld) }
 

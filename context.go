@@ -17,6 +17,7 @@ type (
 type delivery struct {
 	group   string
 	record  *kgo.Record
+	hop     *kgo.Record // the record as read, where it came by a hop
 	outputs outputs
 	refused *OutputError // set in the second run of a chain, see refusable
 }

@@ -3,8 +3,10 @@ package wherry
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -39,27 +41,55 @@ type Preparer interface {
 
 // Setup is what a [Preparer] sees of its Consumer and may add to it.
 type Setup struct {
+	// Client is the Consumer's Client, lent to the policy as well.
+	Client *kgo.Client
 	// Group is the consumer group.
 	Group string
 	// Topics are the topics of the Consumer's routes, each once, in order.
 	Topics []string
+	// Order, MaxWait and Logger are the Consumer's, defaults filled in.
+	Order   Order
+	MaxWait time.Duration
+	Logger  *slog.Logger
 
-	subscribed map[string]string
-	faults     []error
-	needs      []TopicSpec
+	hops      map[string]Hop // by the topic read
+	faults    []error
+	needs     []TopicSpec
+	followers []Follower
+	values    []value
 }
 
-// Subscribe makes the Consumer read topic too and hand its records to the
-// routes of the topic named by as.
-func (s *Setup) Subscribe(topic, as string) {
-	if s.subscribed == nil {
-		s.subscribed = map[string]string{}
+type value struct{ key, value any }
+
+// Subscribe makes the Consumer read the topic of a hop too, and hand its
+// records to the routes of the topic that it stands in for.
+func (s *Setup) Subscribe(hop Hop) {
+	if s.hops == nil {
+		s.hops = map[string]Hop{}
 	}
-	if before, ok := s.subscribed[topic]; ok && before != as {
-		s.faults = append(s.faults, fmt.Errorf("policies subscribe to %s as %s and as %s", topic, before, as))
+	if before, ok := s.hops[hop.Topic]; ok && before.As != hop.As {
+		s.faults = append(s.faults, fmt.Errorf("policies subscribe to %s as %s and as %s", hop.Topic, before.As, hop.As))
 	}
-	s.subscribed[topic] = as
+	s.hops[hop.Topic] = hop
 }
+
+// A Follower is something that follows what is in Kafka, such as a [Table].
+type Follower interface {
+	Run(ctx context.Context) error
+	Ready() <-chan struct{}
+	// Sync returns when what was written before the call has been followed.
+	Sync(ctx context.Context) error
+}
+
+// Follow runs f for the length of the Consumer's Run. It is ready before the
+// first record is handled, and in sync, at each assignment, before the first
+// record of the partitions that were added. Its error ends the Consumer.
+func (s *Setup) Follow(f Follower) { s.followers = append(s.followers, f) }
+
+// WithValue puts a value into the context of each handler of this Consumer,
+// where a policy finds what it shares among the calls of one Run. As with
+// context.WithValue, the key should be of a type of the policy's own.
+func (s *Setup) WithValue(key, v any) { s.values = append(s.values, value{key, v}) }
 
 // Need makes Run ensure that a topic exists with these settings, as
 // [EnsureTopics] does, before the Consumer reads its first record. Several

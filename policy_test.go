@@ -153,7 +153,7 @@ func TestAPreparerSubscribesAndNeedsTopics(t *testing.T) {
 				return errors.New("the Setup is not that of the Consumer")
 			}
 			name := s.Topics[0] + "." + s.Group + ".again"
-			s.Subscribe(name, s.Topics[0])
+			s.Subscribe(wherry.Hop{Topic: name, As: s.Topics[0]})
 			s.Need(wherry.TopicSpec{Name: name, Partitions: 2})
 			return nil
 		})},
@@ -175,7 +175,7 @@ func TestFaultsOfPreparersComeAllAtOnce(t *testing.T) {
 	faulty := func(text string) wherry.Policy {
 		return declaring(func(s *wherry.Setup) error {
 			prepared++
-			s.Subscribe(text+".topic", "no.route")
+			s.Subscribe(wherry.Hop{Topic: text + ".topic", As: "no.route"})
 			return errors.New(text)
 		})
 	}
@@ -194,7 +194,7 @@ func TestFaultsOfPreparersComeAllAtOnce(t *testing.T) {
 func TestASubscriptionThatContradictsAnotherIsAFault(t *testing.T) {
 	t.Parallel()
 	subscribe := func(topic, as string) wherry.Policy {
-		return declaring(func(s *wherry.Setup) error { s.Subscribe(topic, as); return nil })
+		return declaring(func(s *wherry.Setup) error { s.Subscribe(wherry.Hop{Topic: topic, As: as}); return nil })
 	}
 	tests := []struct {
 		name     string

@@ -36,7 +36,7 @@ var (
 type run struct {
 	c        *Consumer
 	log      *slog.Logger
-	needs    []TopicSpec
+	setup    *Setup             // what the policies declared
 	handlers map[string]Handler // by the topic read
 	known    map[string]int32   // how many partitions each topic had at the start
 	ids      map[string]kadm.TopicID
@@ -82,9 +82,9 @@ type partition struct {
 	paused    bool
 }
 
-func newRun(c *Consumer, needs []TopicSpec) *run {
+func newRun(c *Consumer, setup *Setup) *run {
 	return &run{
-		c: c, log: c.logger(), needs: needs,
+		c: c, log: setup.Logger, setup: setup,
 		handlers:   map[string]Handler{},
 		known:      map[string]int32{},
 		ids:        map[string]kadm.TopicID{},
@@ -137,8 +137,8 @@ func (r *run) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(r.needs) > 0 {
-		if err := EnsureTopics(ctx, probe, r.needs...); err != nil {
+	if len(r.setup.needs) > 0 {
+		if err := EnsureTopics(ctx, probe, r.setup.needs...); err != nil {
 			return err
 		}
 	}
@@ -154,6 +154,9 @@ func (r *run) open(ctx context.Context) error {
 	}
 	inner, _ := r.c.Client.OptValue(kgo.RecordPartitioner).(kgo.Partitioner)
 	r.base = context.WithoutCancel(ctx)
+	for _, v := range r.setup.values {
+		r.base = context.WithValue(r.base, v.key, v.value)
+	}
 	life, kill := context.WithCancel(r.base)
 	r.kill = kill
 	cl, err := client.Open(r.c.Client, r.c.Opts,

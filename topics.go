@@ -27,8 +27,11 @@ type TopicSpec struct {
 	// and hyphens.
 	Name string
 	// Partitions is the number of partitions. 0 means the broker's
-	// num.partitions.
+	// num.partitions, or as many as topic Like has.
 	Partitions int32
+	// Like names a topic that, where it exists, a new one gets its number of
+	// partitions from.
+	Like string
 	// ReplicationFactor is the number of replicas. 0 means the broker's
 	// default.replication.factor; an existing topic may have more than asked
 	// for.
@@ -75,10 +78,14 @@ func EnsureTopics(ctx context.Context, cl *kgo.Client, specs ...TopicSpec) error
 	}
 	adm := kadm.NewClient(cl)
 	names := make([]string, len(specs))
+	var likes []string
 	for i, spec := range specs {
 		names[i] = spec.Name
+		if spec.Like != "" {
+			likes = append(likes, spec.Like)
+		}
 	}
-	found, err := listTopics(ctx, adm, names)
+	found, err := listTopics(ctx, adm, append(likes, names...))
 	if err != nil {
 		return err
 	}
@@ -90,6 +97,9 @@ func EnsureTopics(ctx context.Context, cl *kgo.Client, specs ...TopicSpec) error
 		case detail.Err != nil && !errors.Is(detail.Err, kerr.UnknownTopicOrPartition) && !retriable(detail.Err):
 			err = errors.Join(err, &TopicError{spec.Name, detail.Err})
 			continue
+		}
+		if like := found[spec.Like]; spec.Partitions == 0 && like.Err == nil {
+			spec.Partitions = int32(len(like.Partitions))
 		}
 		made, createErr := create(ctx, adm, spec)
 		if createErr != nil {

@@ -34,6 +34,20 @@ func (r *run) work(ctx context.Context, tp topicPartition, handle Handler, it *l
 		}
 	}()
 	d := &delivery{group: r.c.Group, record: rec}
+	if hop, ok := r.setup.hops[tp.topic]; ok {
+		if hop.Due != nil {
+			_ = Wait(ctx, hop.Due(rec))
+		}
+		if hop.Origin != nil {
+			origin, err := hop.Origin(rec)
+			if err != nil {
+				fail(&RecordError{Cause: CauseUndecodable, Err: err})
+				returned = true
+				return
+			}
+			d.record, d.hop, rec = origin, rec, origin
+		}
+	}
 	d.outputs.init(r.limit, func() error { return context.Cause(ctx) })
 	if it.Refused != nil {
 		d.refused, _ = errors.AsType[*OutputError](it.Refused)
