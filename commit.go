@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -68,18 +69,22 @@ func (r *run) commit(ctx context.Context, which func() []*partition, then func()
 	}
 	defer then()
 	member, _ := r.cl.GroupMetadata()
-	offsets := map[topicPartition]lane.Mark{}
+	offsets := map[topicPartition]position{}
 	var moving []*partition
 	for _, p := range which() {
-		low, moved := p.lane.Low()
 		r.mu.Lock()
+		topic, seen := r.topics[p.topic], p.changes
 		// A member that was thrown out joins again under another id; what it
 		// had before may be somebody else's.
-		if moved && low.Offset != p.committed && p.member == member && !p.lane.WasCut() {
-			offsets[p.topicPartition] = low
+		ours := p.placed && p.member == member && !p.lane.WasCut()
+		r.mu.Unlock()
+		if !ours {
+			continue
+		}
+		if at := r.position(p, topic); at.changes != seen && at.Offset >= 0 {
+			offsets[p.topicPartition] = at
 			moving = append(moving, p)
 		}
-		r.mu.Unlock()
 	}
 	if len(offsets) == 0 {
 		return true
@@ -88,7 +93,7 @@ func (r *run) commit(ctx context.Context, which func() []*partition, then func()
 	r.mu.Lock()
 	for _, p := range moving {
 		if at := offsets[p.topicPartition]; err == nil && refused[p.topicPartition] == nil {
-			p.committed = at.Offset
+			p.committed, p.changes = at.Offset, at.changes
 		}
 	}
 	r.mu.Unlock()
@@ -113,6 +118,18 @@ func (r *run) commit(ctx context.Context, which func() []*partition, then func()
 	return false
 }
 
+// position is how far a partition has come.
+type position struct {
+	lane.Mark
+	finished string // beyond it, as metadata
+	changes  uint64
+}
+
+func (r *run) position(p *partition, topic kadm.TopicID) (at position) {
+	at.Mark, at.finished, at.changes = p.lane.Position(topic)
+	return at
+}
+
 func sameInstance(err error) error {
 	return fmt.Errorf("another member of the group has the same InstanceID; each needs one of its own: %w", err)
 }
@@ -120,7 +137,7 @@ func sameInstance(err error) error {
 // commitOffsets sends one commit, and returns what was refused. It does not go
 // through kgo's own commit: that waits while the group rebalances, for as long
 // as the slowest member takes, and cannot be used yet in positions.
-func (r *run) commitOffsets(ctx context.Context, offsets map[topicPartition]lane.Mark) (refused map[topicPartition]error, err error) {
+func (r *run) commitOffsets(ctx context.Context, offsets map[topicPartition]position) (refused map[topicPartition]error, err error) {
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Group = r.c.Group
 	req.MemberID, req.Generation = r.cl.GroupMetadata()
@@ -135,20 +152,24 @@ func (r *run) commitOffsets(ctx context.Context, offsets map[topicPartition]lane
 	for tp, at := range offsets {
 		rp := kmsg.NewOffsetCommitRequestTopicPartition()
 		rp.Partition, rp.Offset, rp.LeaderEpoch = tp.partition, at.Offset, at.Epoch
+		if at.finished != "" {
+			rp.Metadata = &at.finished
+		}
 		if byTopic[tp.topic] == nil {
 			names = append(names, tp.topic)
 		}
 		byTopic[tp.topic] = append(byTopic[tp.topic], rp)
 	}
 	// Since version 10 (KIP-848) topics go by id.
-	found, err := r.adm.ListTopics(ctx, names...)
-	if err != nil {
+	if err := r.learnTopics(ctx, names); err != nil {
 		return nil, err
 	}
 	nameOf := map[[16]byte]string{}
 	for _, name := range names {
 		rt := kmsg.NewOffsetCommitRequestTopic()
-		rt.Topic, rt.TopicID, rt.Partitions = name, found[name].ID, byTopic[name]
+		r.mu.Lock()
+		rt.Topic, rt.TopicID, rt.Partitions = name, r.topics[name], byTopic[name]
+		r.mu.Unlock()
 		nameOf[rt.TopicID] = name
 		req.Topics = append(req.Topics, rt)
 	}
@@ -165,6 +186,11 @@ func (r *run) commitOffsets(ctx context.Context, offsets map[topicPartition]lane
 		for _, p := range t.Partitions {
 			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
 				refused[topicPartition{name, p.Partition}] = err
+				if errors.Is(err, kerr.UnknownTopicID) {
+					r.mu.Lock()
+					delete(r.topics, name)
+					r.mu.Unlock()
+				}
 			}
 		}
 	}

@@ -21,16 +21,18 @@ const (
 	defaultDrain   = time.Second
 	defaultMaxHeld = 10_000
 	defaultMaxWait = 5 * time.Minute
+	defaultMaxSpan = 1_000_000
 	maxHeldBytes   = 4 << 20
+
+	defaultConcurrency = 64 // of orders other than ByPartition
 )
 
 // A Consumer is a member of a consumer group that calls a [Handler] for each
 // record of its topics.
 //
 // Delivery is at least once: an offset is committed only after its record's
-// handler returned nil and its outputs were acknowledged. The records of a
-// partition are handled one after the other, in its order; partitions are
-// handled side by side.
+// handler returned nil and its outputs were acknowledged. Order says which
+// records are handled one after the other, and which side by side.
 //
 // Its fields must not be changed after Run was called. Ready and Status are
 // safe for concurrent use.
@@ -49,6 +51,15 @@ type Consumer struct {
 	// Order says which records wait for each other. The zero value is
 	// [ByPartition].
 	Order Order
+	// Concurrency is how many records, or batches, are handled at once, over
+	// all partitions; one that waits in [Wait] is not counted. Partitions take
+	// turns. 0 means no limit ByPartition, which is one for each partition,
+	// and 64 otherwise.
+	Concurrency int
+	// Timeout is how long one attempt of a handler may take, without the time
+	// that it spends in [Wait]; then its context ends, with a cause that is a
+	// [context.DeadlineExceeded]. 0 means no limit.
+	Timeout time.Duration
 	// MaxWait is the longest that a handler or policy may [Wait]: the record
 	// is held all the while, and begins anew after a restart. 0 means 5
 	// minutes.
@@ -71,6 +82,15 @@ type Consumer struct {
 	// at 4 MiB of keys and values, fetching of that partition pauses until
 	// half are done. 0 means 10,000.
 	MaxHeld int
+	// MaxSpan is how far, in offsets, the records of a partition may run ahead
+	// of the oldest one that has not finished; then fetching of it pauses. 0
+	// means 1,000,000.
+	//
+	// What has finished beyond the oldest is kept in the metadata of commits,
+	// up to 3,000 characters: enough for some 1,100 records that wait among a
+	// million, or any pattern within 17,000. While it does not fit, only the
+	// oldest record begins.
+	MaxSpan int64
 	// Opts override the options of Client for this Consumer alone: a session
 	// timeout, an instance id, a balancer, hooks that register per client.
 	// What the guarantees depend on (the group, topics, offsets and their
@@ -164,8 +184,11 @@ func (c *Consumer) prepare() (*run, error) {
 	if len(c.Handlers) == 0 {
 		fault("no handlers: set Handlers")
 	}
-	if c.Drain < 0 || c.MaxHeld < 0 {
-		fault("Drain and MaxHeld must not be negative")
+	if c.Drain < 0 || c.MaxHeld < 0 || c.MaxSpan < 0 || c.MaxWait < 0 || c.Timeout < 0 || c.Concurrency < 0 {
+		fault("Drain, MaxHeld, MaxSpan, MaxWait, Timeout and Concurrency must not be negative")
+	}
+	if c.Order < ByPartition || c.Order > Unordered {
+		fault("Order is %d: use ByPartition, ByKey or Unordered", c.Order)
 	}
 	if c.From < Latest {
 		fault("From is %d: use Earliest, Latest or At", c.From)
@@ -180,6 +203,10 @@ func (c *Consumer) prepare() (*run, error) {
 			fault("the route of topic %s has no handler", route.Topic)
 		case len(before) > 0 && before[len(before)-1].Match == nil:
 			fault("topic %s has two routes and the first takes every record: set Match", route.Topic)
+		case len(before) > 0 && max(route.Size, before[0].Size) > 1:
+			fault("topic %s has a route for batches, which must be its only one", route.Topic)
+		case route.Size < 0 || route.Linger < 0:
+			fault("Size and Linger of the route of topic %s must not be negative", route.Topic)
 		}
 		if !slices.Contains(setup.Topics, route.Topic) {
 			setup.Topics = append(setup.Topics, route.Topic)
@@ -208,9 +235,11 @@ func (c *Consumer) prepare() (*run, error) {
 	r := newRun(c, setup)
 	for topic, of := range routes {
 		r.handlers[topic] = chain(router(of), c.Policies)
+		r.routes[topic] = of[0]
 	}
 	for topic, hop := range setup.hops {
 		r.handlers[topic] = r.handlers[hop.As]
+		r.routes[topic] = r.routes[hop.As]
 	}
 	return r, nil
 }
@@ -218,6 +247,15 @@ func (c *Consumer) prepare() (*run, error) {
 func (c *Consumer) drain() time.Duration { return cmp.Or(c.Drain, defaultDrain) }
 
 func (c *Consumer) maxWait() time.Duration { return cmp.Or(c.MaxWait, defaultMaxWait) }
+
+func (c *Consumer) maxSpan() int64 { return cmp.Or(c.MaxSpan, defaultMaxSpan) }
+
+func (c *Consumer) concurrency() int {
+	if c.Order == ByPartition {
+		return c.Concurrency
+	}
+	return cmp.Or(c.Concurrency, defaultConcurrency)
+}
 
 func (c *Consumer) maxHeld() int { return cmp.Or(c.MaxHeld, defaultMaxHeld) }
 

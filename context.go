@@ -1,9 +1,15 @@
 package wherry
 
 import (
+	"bytes"
 	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/wherry-go/wherry/internal/lane"
 )
 
 type (
@@ -15,11 +21,23 @@ type (
 // delivery is one record on its way through the chain of policies. It is in
 // the handler's context, so that the functions below cost one lookup.
 type delivery struct {
-	group   string
+	run     *run
+	item    *lane.Item
+	lane    context.Context // of the lane: it ends when the work is cut short
 	record  *kgo.Record
 	hop     *kgo.Record // the record as read, where it came by a hop
 	outputs outputs
-	refused *OutputError // set in the second run of a chain, see refusable
+	instead error // what stands for the handler's result: see instead()
+
+	message any    // of a batch: the Message
+	result  error  // and what became of it
+
+	interrupted atomic.Bool // a wait was ended by a drain
+
+	mu      sync.Mutex
+	parked  int // goroutines that wait
+	drained <-chan struct{}
+	clock   *clock // of the attempt, nil without a Timeout
 }
 
 func deliveryFrom(ctx context.Context) *delivery {
@@ -52,7 +70,7 @@ func RecordFrom(ctx context.Context) *kgo.Record {
 // of one.
 func GroupFrom(ctx context.Context) string {
 	if d := deliveryFrom(ctx); d != nil {
-		return d.group
+		return d.run.c.Group
 	}
 	return ""
 }
@@ -70,4 +88,26 @@ func Attempt(ctx context.Context) int {
 // their handler again give it one.
 func WithAttempt(ctx context.Context, n int) context.Context {
 	return context.WithValue(ctx, attemptKey{}, n)
+}
+
+// detach copies the bytes of a record that waits: they are part of the fetch
+// that it came with, all of which would stay in memory. It is for policies'
+// waits: while a handler runs, others may read the record.
+func (d *delivery) detach(ctx context.Context) {
+	if s := stageFrom(ctx); s == nil || s.handler || d.hop != nil {
+		return
+	}
+	r := d.record
+	r.Key, r.Value = bytes.Clone(r.Key), bytes.Clone(r.Value)
+	r.Headers = slices.Clone(r.Headers)
+	for i := range r.Headers {
+		r.Headers[i].Value = bytes.Clone(r.Headers[i].Value)
+	}
+}
+
+// tick sets the clock of the attempt that runs.
+func (d *delivery) tick(c *clock) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.clock = c
 }

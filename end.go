@@ -40,8 +40,8 @@ func (r *run) shutdown(endCommits func()) error {
 		left = r.takeLocked(func(*partition) bool { return true })
 		for _, p := range left {
 			p.lane.Cut(errShutdown)
-			if low, moved := p.lane.Low(); moved && low.Offset != p.committed {
-				r.log.Warn("consumer: finished records are not committed and come again", "partition", p.String(), "committed", p.committed, "finished", low.Offset)
+			if at := p.lane.State().Low; p.placed && at.Offset != p.committed {
+				r.log.Warn("consumer: finished records are not committed and come again", "partition", p.String(), "committed", p.committed, "finished", at.Offset)
 			}
 		}
 	})
@@ -63,7 +63,7 @@ func (r *run) shutdown(endCommits func()) error {
 		case <-p.lane.Exited():
 		case <-grace.C:
 			grace.Reset(0)
-			stuck = append(stuck, fmt.Sprintf("%v@%d", p, p.lane.Current()))
+			stuck = append(stuck, fmt.Sprintf("%v@%d", p, p.lane.State().Oldest))
 		}
 	}
 	if len(stuck) > 0 {

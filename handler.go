@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime/debug"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -35,6 +36,10 @@ type Route struct {
 	// error of cause [CauseUndecodable]. At most one route of a topic, the last
 	// one, has none. It must be pure and safe for concurrent use.
 	Match func(r *kgo.Record) bool
+	// Size and Linger are of batches, see [Event.Batch]: how many records at
+	// most, and how long fewer wait for more. Size 0 means one by one.
+	Size   int
+	Linger time.Duration
 }
 
 // When returns the route narrowed to the records that match.

@@ -3,6 +3,7 @@ package wherry
 import (
 	"cmp"
 	"slices"
+	"time"
 )
 
 // Status is what a Consumer is doing; see [Consumer.Status].
@@ -29,6 +30,15 @@ type PartitionStatus struct {
 	Lag int64
 	// Held is how many records are in memory and have not finished.
 	Held int
+	// Running is how many of those a handler has in hand, and Waiting how many
+	// are parked in [Wait] or wait in a delay topic. A record that waits looks
+	// like lag to those who watch the group.
+	Running, Waiting int
+	// Oldest is the oldest record that a handler has in hand, -1 without one,
+	// and OldestSince when it was begun. A lane whose handler does not return
+	// shows here.
+	Oldest      int64
+	OldestSince time.Time
 	// Paused is whether fetching waits for those to be done.
 	Paused bool
 }
@@ -48,8 +58,11 @@ func (c *Consumer) Status() (s Status) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for tp, p := range r.partitions {
-		held, _ := p.lane.Held()
-		ps := PartitionStatus{Topic: tp.topic, Partition: tp.partition, Committed: p.committed, End: p.end, Held: held, Paused: p.paused}
+		l := p.lane.State()
+		ps := PartitionStatus{
+			Topic: tp.topic, Partition: tp.partition, Committed: p.committed, End: p.end, Paused: p.paused,
+			Held: l.Held, Running: l.Running, Waiting: l.Waiting, Oldest: l.Oldest, OldestSince: l.Since,
+		}
 		if p.committed >= 0 {
 			ps.Lag = max(0, p.end-p.committed)
 		}

@@ -2,6 +2,7 @@ package wherry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
@@ -102,7 +103,7 @@ func (s *Setup) Need(spec TopicSpec) {
 
 // chain wraps h in policies, the first of them outermost.
 func chain(h Handler, policies []Policy) Handler {
-	h = attempt(guard(refusable(h)))
+	h = attempt(guard(instead(h)))
 	for i := len(policies) - 1; i >= 0; i-- {
 		h = guard(policies[i].Wrap(staging(h)))
 	}
@@ -130,27 +131,42 @@ func staging(next Handler) Handler {
 	}
 }
 
-// attempt is one call of the handler itself: one that fails leaves no outputs.
+// attempt is one call of the handler itself: one that fails leaves no outputs,
+// and one that takes longer than the Consumer's Timeout has its context ended.
 func attempt(next Handler) Handler {
 	return func(ctx context.Context, r *kgo.Record) error {
-		s := stageFrom(ctx)
+		s, d := stageFrom(ctx), deliveryFrom(ctx)
 		if s != nil {
 			s.ofHandler()
 		}
+		if d != nil && d.run.c.Timeout > 0 {
+			limited, clock := within(ctx, d.run.c.Timeout)
+			defer clock.end()
+			d.tick(clock)
+			defer d.tick(nil)
+			ctx = limited
+		}
 		err := next(ctx, r)
-		if err != nil && s != nil {
+		if err == nil {
+			return nil
+		}
+		if s != nil {
 			s.dropHandler()
+		}
+		if cause := context.Cause(ctx); errors.Is(cause, context.DeadlineExceeded) && !errors.Is(err, cause) {
+			err = fmt.Errorf("%w: %w", cause, err)
 		}
 		return err
 	}
 }
 
-// refusable stands for the handler in the second run of a chain whose outputs
-// the broker refused: policies see the refusal as the handler's error.
-func refusable(next Handler) Handler {
+// instead stands for the handler where there is nothing to call it with, and
+// in the second run of a chain whose outputs the broker refused: policies see
+// the error as the handler's.
+func instead(next Handler) Handler {
 	return func(ctx context.Context, r *kgo.Record) error {
-		if d := deliveryFrom(ctx); d != nil && d.refused != nil {
-			return &RecordError{Cause: CauseRejected, Err: d.refused}
+		if d := deliveryFrom(ctx); d != nil && d.instead != nil {
+			return d.instead
 		}
 		return next(ctx, r)
 	}

@@ -40,7 +40,15 @@ func (r *run) decide(ctx context.Context, offsets map[string]map[int32]kgo.Offse
 	if err != nil {
 		return nil, fmt.Errorf("asking for the offsets of the log: %w", err)
 	}
-	begun := map[topicPartition]lane.Mark{}
+	if err := r.learnTopics(ctx, slices.Collect(maps.Keys(offsets))); err != nil {
+		return nil, fmt.Errorf("asking for the topics' ids: %w", err)
+	}
+	for _, f := range r.setup.followers {
+		if err := f.Sync(ctx); err != nil {
+			return nil, fmt.Errorf("following what policies follow: %w", err)
+		}
+	}
+	begun := map[topicPartition]position{}
 	for topic, ps := range offsets {
 		for n, offset := range ps {
 			tp, at := topicPartition{topic, n}, offset.EpochOffset()
@@ -49,14 +57,14 @@ func (r *run) decide(ctx context.Context, offsets map[string]map[int32]kgo.Offse
 				return nil, fmt.Errorf("the brokers list no offsets of %v", tp)
 			case !known && !committed:
 				ps[n] = kgo.NewOffset().AtStart()
-				r.place(tp, -1, -1, -1)
+				r.place(tp, kgo.EpochOffset{Offset: -1, Epoch: -1}, kgo.EpochOffset{Offset: -1, Epoch: -1}, -1)
 				continue
 			case !known: // it has no leader for now; kgo waits for one
-				r.place(tp, at.Offset, at.Offset, -1)
+				r.place(tp, at, at, -1)
 				continue
 			case !committed:
 				at = kgo.EpochOffset{Epoch: -1, Offset: log.from(r, tp)}
-				begun[tp] = lane.Mark{Offset: at.Offset, Epoch: -1}
+				begun[tp] = position{Mark: lane.Mark{Offset: at.Offset, Epoch: -1}}
 			}
 			to, err := r.inRange(log, tp, at)
 			if err != nil {
@@ -64,7 +72,7 @@ func (r *run) decide(ctx context.Context, offsets map[string]map[int32]kgo.Offse
 				return nil, err
 			}
 			ps[n] = kgo.NewOffset().At(to.Offset).WithEpoch(to.Epoch)
-			r.place(tp, at.Offset, to.Offset, log.end(tp))
+			r.place(tp, at, to, log.end(tp))
 		}
 	}
 	if len(begun) == 0 {
@@ -80,13 +88,20 @@ func (r *run) decide(ctx context.Context, offsets map[string]map[int32]kgo.Offse
 	return offsets, nil
 }
 
-// place notes where a partition is read from.
-func (r *run) place(tp topicPartition, committed, next, end int64) {
+// place notes where a partition is read from, and what of it has finished.
+func (r *run) place(tp topicPartition, committed, next kgo.EpochOffset, end int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if p := r.partitions[tp]; p != nil {
-		p.committed, p.next, p.end, p.placed = committed, next, end, true
+	p := r.partitions[tp]
+	if p == nil {
+		return
 	}
+	p.committed, p.next, p.end, p.placed = committed.Offset, next.Offset, end, true
+	var finished []lane.Run
+	if set := r.fetchedSet(tp); committed == next {
+		finished, _ = lane.Decode(set, r.topics[tp.topic], committed.Offset)
+	}
+	p.lane.Begin(lane.Mark{Offset: next.Offset, Epoch: next.Epoch}, finished)
 }
 
 func (r *run) isPlaced(p *partition) bool {

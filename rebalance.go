@@ -37,10 +37,24 @@ func (r *run) assigned(ctx context.Context, cl *kgo.Client, added map[string][]i
 // openLane is called under r.mu.
 func (r *run) openLane(tp topicPartition, member string) *partition {
 	p := &partition{topicPartition: tp, member: member, committed: -1, next: -1, end: -1}
-	p.lane = lane.New(r.base, lane.Config{
-		Work: r.worker(tp), Until: r.working, Finished: r.progressed,
-		MaxRecords: r.c.maxHeld(), MaxBytes: maxHeldBytes, Room: r.madeRoom,
-	})
+	route, hop := r.routes[tp.topic], r.setup.hops[tp.topic]
+	cfg := lane.Config{
+		Work: r.worker(tp), Order: lane.Order(r.c.Order), Pool: r.pool,
+		Size: route.Size, Linger: route.Linger,
+		Until: r.working, Finished: r.progressed,
+		MaxRecords: r.c.maxHeld(), MaxBytes: maxHeldBytes, MaxSpan: r.c.maxSpan(), Room: r.madeRoom,
+	}
+	if hop.Due != nil {
+		cfg.Due = func(rec *kgo.Record) (due time.Time) {
+			defer func() {
+				if recover() != nil { // Origin tells what is wrong with the record
+					due = time.Time{}
+				}
+			}()
+			return hop.Due(rec)
+		}
+	}
+	p.lane = lane.New(r.base, cfg)
 	r.partitions[tp] = p
 	return p
 }
@@ -64,15 +78,17 @@ func (r *run) retake(ctx context.Context, member string) {
 			defer r.mu.Unlock()
 			to := map[string]map[int32]kgo.EpochOffset{}
 			for _, old := range kept {
-				at := max(old.committed, 0)
+				at, set := max(old.committed, 0), ""
 				if o, ok := all.Lookup(old.topic, old.partition); ok && o.At >= 0 {
-					at = o.At
+					at, set = o.At, o.Metadata
 				}
 				if r.ending {
 					continue
 				}
 				p := r.openLane(old.topicPartition, member)
-				p.committed, p.next, p.end = at, at, old.end
+				p.committed, p.next, p.end, p.placed = at, at, old.end, true
+				finished, _ := lane.Decode(set, r.topics[p.topic], at)
+				p.lane.Begin(lane.Mark{Offset: at, Epoch: -1}, finished)
 				if to[p.topic] == nil {
 					to[p.topic] = map[int32]kgo.EpochOffset{}
 				}

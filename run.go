@@ -38,7 +38,9 @@ type run struct {
 	log      *slog.Logger
 	setup    *Setup             // what the policies declared
 	handlers map[string]Handler // by the topic read
-	known    map[string]int32   // how many partitions each topic had at the start
+	routes   map[string]Route   // by the topic read, the first
+	pool     *lane.Pool
+	known    map[string]int32 // how many partitions each topic had at the start
 	ids      map[string]kadm.TopicID
 	kill     context.CancelFunc // ends the client, whatever it waits for
 	working  context.Context    // done when no further record may begin
@@ -54,12 +56,17 @@ type run struct {
 	partitions map[topicPartition]*partition
 	cut        []*partition // taken away while a handler ran
 	ending     bool         // no lane is opened any more
+	topics     map[string]kadm.TopicID // ids, as far as they were asked for
+	fetched    map[fetchedFrom]string  // metadata of the group's offsets
 
 	progress   chan struct{} // a record finished
 	room       chan struct{} // a lane is no longer full
 	committing chan struct{} // holds one token: whoever has it may commit
 	joined     sync.Once
 	failed     atomic.Pointer[error]
+
+	followers    sync.WaitGroup
+	endFollowers context.CancelFunc
 }
 
 type topicPartition struct {
@@ -77,6 +84,7 @@ type partition struct {
 	member    string // the member id that it was assigned to
 	placed    bool   // where to read from is decided
 	committed int64  // the group's offset, -1 if unknown
+	changes   uint64 // of the lane, as of that commit
 	next      int64  // the offset after the last record that was fetched, -1 if unknown
 	end       int64  // the high watermark as last heard of, -1 if unknown
 	paused    bool
@@ -86,6 +94,10 @@ func newRun(c *Consumer, setup *Setup) *run {
 	return &run{
 		c: c, log: setup.Logger, setup: setup,
 		handlers:   map[string]Handler{},
+		routes:     map[string]Route{},
+		pool:       lane.NewPool(c.concurrency()),
+		topics:     map[string]kadm.TopicID{},
+		fetched:    map[fetchedFrom]string{},
 		known:      map[string]int32{},
 		ids:        map[string]kadm.TopicID{},
 		partitions: map[topicPartition]*partition{},
@@ -101,6 +113,7 @@ func (r *run) consume(ctx context.Context) error {
 	pollCtx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	r.stop, r.working = stop, pollCtx
+	defer r.unfollow()
 	if err := r.open(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil // asked to stop before anything was begun
@@ -152,11 +165,14 @@ func (r *run) open(ctx context.Context) error {
 			r.log.WarnContext(ctx, "consumer: the topic does not exist yet, waiting for it", "topic", topic)
 		}
 	}
-	inner, _ := r.c.Client.OptValue(kgo.RecordPartitioner).(kgo.Partitioner)
 	r.base = context.WithoutCancel(ctx)
 	for _, v := range r.setup.values {
 		r.base = context.WithValue(r.base, v.key, v.value)
 	}
+	if err := r.follow(ctx); err != nil {
+		return err
+	}
+	inner, _ := r.c.Client.OptValue(kgo.RecordPartitioner).(kgo.Partitioner)
 	life, kill := context.WithCancel(r.base)
 	r.kill = kill
 	cl, err := client.Open(r.c.Client, r.c.Opts,
@@ -169,6 +185,7 @@ func (r *run) open(ctx context.Context) error {
 		kgo.BlockRebalanceOnPoll(),
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtCommitted()),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()),
+		kgo.OnOffsetsFetched(r.offsetsFetched),
 		kgo.AdjustFetchOffsetsFn(r.positions),
 		kgo.OnPartitionsAssigned(r.assigned),
 		kgo.OnPartitionsRevoked(r.revoked),

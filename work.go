@@ -7,57 +7,58 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/wherry-go/wherry/internal/header"
 	"github.com/wherry-go/wherry/internal/lane"
 )
 
+var errGoexit = errors.New("the handler ended its goroutine with runtime.Goexit")
+
 // worker returns what a lane of tp does with a record.
 func (r *run) worker(tp topicPartition) lane.Work {
-	handle := r.handlers[tp.topic]
-	return func(ctx context.Context, it *lane.Item) { r.work(ctx, tp, handle, it) }
+	handle, hop := r.handlers[tp.topic], r.setup.hops[tp.topic]
+	return func(ctx context.Context, it *lane.Item) { r.work(ctx, tp, handle, hop, it) }
 }
 
 // work handles one record of a lane: the chain of policies and handler, then
 // the outputs. The record finishes when its outputs are acknowledged, while
 // the lane goes on with the next one.
-func (r *run) work(ctx context.Context, tp topicPartition, handle Handler, it *lane.Item) {
+func (r *run) work(ctx context.Context, tp topicPartition, handle Handler, hop Hop, it *lane.Item) {
 	rec := it.Record
-	at := &kgo.Record{Topic: tp.topic, Partition: tp.partition, Offset: it.Offset}
-	rec.Topic, rec.Partition, rec.Offset = at.Topic, at.Partition, at.Offset // as before a first run
+	if len(rec.Headers) > 0 {
+		if group, ok := header.Get(rec, header.Only); ok && group != r.c.Group {
+			it.Finish() // it is for another group alone
+			return
+		}
+	}
+	rec.Topic, rec.Partition, rec.Offset = tp.topic, tp.partition, it.Offset // as before a first run
 	fail := func(err error) {
 		it.Fail()
-		r.fail(recordError(at, err))
+		r.fail(recordError(&kgo.Record{Topic: tp.topic, Partition: tp.partition, Offset: it.Offset}, err))
 	}
 	returned := false
 	defer func() {
 		if !returned { // t.FailNow does this
-			fail(&RecordError{Cause: CausePanic, Err: errors.New("the handler ended its goroutine with runtime.Goexit")})
+			fail(&RecordError{Cause: CausePanic, Err: errGoexit})
 		}
 	}()
-	d := &delivery{group: r.c.Group, record: rec}
-	if hop, ok := r.setup.hops[tp.topic]; ok {
-		if hop.Due != nil {
-			_ = Wait(ctx, hop.Due(rec))
-		}
-		if hop.Origin != nil {
-			origin, err := hop.Origin(rec)
-			if err != nil {
-				fail(&RecordError{Cause: CauseUndecodable, Err: err})
-				returned = true
-				return
-			}
-			d.record, d.hop, rec = origin, rec, origin
-		}
-	}
+	d := &delivery{run: r, item: it, lane: ctx, record: rec}
+	it.Value = d
 	d.outputs.init(r.limit, func() error { return context.Cause(ctx) })
-	if it.Refused != nil {
-		d.refused, _ = errors.AsType[*OutputError](it.Refused)
+	if hop.Origin != nil {
+		d.hop = rec
+		if d.record, d.instead = origin(hop, rec); d.instead != nil {
+			d.record = rec
+		}
 	}
-	err := handle(context.WithValue(ctx, deliveryKey{}, d), rec)
+	if refused, ok := errors.AsType[*OutputError](it.Refused); ok {
+		d.instead = &RecordError{Cause: CauseRejected, Err: refused}
+	}
+	err := handle(context.WithValue(ctx, deliveryKey{}, d), d.record)
 	returned = true
 	outputs := d.outputs.close(errReturned)
 	switch {
-	case ctx.Err() != nil:
-		// Cut short: it is neither done nor failed, and comes again.
+	case ctx.Err() != nil || d.interrupted.Load():
+		it.Drop() // cut short: it is neither done nor failed, and comes again
 	case err != nil:
 		fail(err)
 	case len(outputs) == 0:
@@ -65,6 +66,21 @@ func (r *run) work(ctx context.Context, tp topicPartition, handle Handler, it *l
 	default:
 		r.produce(ctx, it, outputs, fail)
 	}
+}
+
+// origin returns the record as it was before it took the hop.
+func origin(hop Hop, rec *kgo.Record) (r *kgo.Record, err error) {
+	err = guard(func(context.Context, *kgo.Record) (err error) {
+		r, err = hop.Origin(rec)
+		return err
+	})(nil, nil) //nolint:staticcheck // neither is used
+	if err == nil {
+		return r, nil
+	}
+	if found, ok := errors.AsType[*RecordError](err); ok {
+		return nil, found
+	}
+	return nil, &RecordError{Cause: CauseUndecodable, Err: err}
 }
 
 // produce sends the outputs of a record and ends it when all are decided.
@@ -87,7 +103,9 @@ func (r *run) produce(ctx context.Context, it *lane.Item, outputs []*kgo.Record,
 			refused = &OutputError{Topic: out.Topic, Key: out.Key, Size: size(out), Err: err}
 		}
 		switch {
-		case left > 0 || undone:
+		case left > 0:
+		case undone:
+			it.Drop()
 		case refused == nil:
 			it.Finish()
 		case it.Refused == nil:

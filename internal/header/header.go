@@ -46,6 +46,8 @@ const (
 	DeadStack     = "wherry-dlq-stack"
 	DeadCause     = "wherry-dlq-cause"
 	DeadReplays   = "wherry-dlq-replays"
+	DeadFormat    = "wherry-dlq-format" // absent in the default format
+	DeadPrefix    = "wherry-dlq-"       // of all of these
 )
 
 // Get returns the value of the last header of that key.

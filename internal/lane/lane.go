@@ -2,42 +2,54 @@ package lane
 
 import (
 	"context"
+	"hash/maphash"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Work handles one record. The next record of the lane begins when it returns.
-// It, or something it started, must end the item with exactly one of Finish,
-// Again and Fail, unless ctx ended.
+// Order says which records of a lane wait for each other.
+type Order int
+
+// Orders.
+const (
+	InTurn Order = iota // each for all before it
+	ByKey               // each for those of its key before it; records without a key for none
+	Any                 // none for any
+)
+
+// Work handles one record. It, or something it started, must end the item with
+// exactly one of Finish, Again, Drop and Fail, unless ctx ended. The records
+// that wait for this one may begin when Work returns.
 type Work func(ctx context.Context, it *Item)
-
-// Item is a record in the hands of a lane's Work.
-type Item struct {
-	Record  *kgo.Record
-	Offset  int64 // the record's, whatever became of its fields
-	Refused error // why Again was called; nil in the first run
-
-	lane *Lane
-	seq  uint64
-	size int
-}
 
 // Config is what a Lane is made of. Its functions must not block.
 type Config struct {
-	Work Work
+	Work  Work
+	Order Order
+	Pool  *Pool
+	// Size is how many records are begun together as one Unit, and Linger how
+	// long fewer may wait for more. 0 means 1.
+	Size   int
+	Linger time.Duration
+	// Due says when a record may be begun; nil means at once. Records wait in
+	// the order of the partition.
+	Due func(*kgo.Record) time.Time
 	// Until ends the beginning of records: what is in hand goes on.
 	Until context.Context
 	// Finished is called when a record has finished.
 	Finished func()
-	// At MaxRecords or MaxBytes held a lane is full, and stays so until it
-	// holds half of both; then Room is called.
+	// At MaxRecords or MaxBytes held, and MaxSpan offsets beyond the low
+	// watermark, a lane is full, and stays so until it holds half of both and
+	// the span is short again; then Room is called. 0 means without a limit.
 	MaxRecords, MaxBytes int
+	MaxSpan              int64
 	Room                 func()
 }
 
-// Lane handles the records of one assignment of one partition, one after the
-// other. Its methods are safe for concurrent use and none of them blocks.
+// Lane handles the records of one assignment of one partition. Its methods are
+// safe for concurrent use and none of them blocks.
 type Lane struct {
 	Config
 	ctx    context.Context
@@ -45,46 +57,160 @@ type Lane struct {
 
 	mu       sync.Mutex
 	marks    Marks
-	queue    []*Item // fed and not begun
-	again    []*Item // to be run once more, before the queue
-	begun    int     // in hand: begun, and neither finished nor failed
-	bytes    int     // of records fed and not finished
-	held     int     // records fed and not finished
+	skip     []Run // offsets that have finished before this assignment
+	delayed  queue // fed and not due
+	alarm    *time.Timer
+	fresh    queue // may begin, by offset
+	late     heap  // may begin, behind others
+	lines    map[uint64]*line
+	issued   int  // tickets that the pool has of this lane
+	lingered bool // a unit may begin that is not full
+	linger   *time.Timer
+	calls    Unit // root of the ring of units whose Work has not returned
+	begun    int  // in hand: begun, and not ended
+	parked   int  // of those, how many wait
+	bytes    int  // of records fed and not finished
+	held     int  // records fed and not finished
 	full     bool
-	current  int64 // offset of the record that Work was called with last
+	narrow   bool // the finished set is too long: only the oldest record begins
 	draining bool
 	cut      bool
-	wake     chan struct{}
+	drained  chan struct{} // closed when draining begins
 	idle     chan struct{} // closed when draining and nothing is in hand
 	exited   chan struct{}
+	over     bool
+
+	tickets int // of the Pool, under its lock
 }
+
+// line is the records of one key, in order.
+type line struct {
+	busy  bool // one of them is at work, or may begin
+	queue queue
+	last  *Item // the latest one that was begun, while it has not finished
+}
+
+var seed = maphash.MakeSeed()
 
 // New starts a lane under ctx.
 func New(ctx context.Context, c Config) *Lane {
-	l := &Lane{Config: c, wake: make(chan struct{}, 1), idle: make(chan struct{}), exited: make(chan struct{})}
+	c.Size = max(c.Size, 1)
+	l := &Lane{
+		Config: c, lines: map[uint64]*line{},
+		drained: make(chan struct{}), idle: make(chan struct{}), exited: make(chan struct{}),
+	}
+	l.calls.before, l.calls.after = &l.calls, &l.calls
 	l.ctx, l.cancel = context.WithCancelCause(ctx)
-	go l.run()
 	return l
+}
+
+// Begin says where the partition is read from, and what has finished beyond
+// it: such records are passed by. It comes before the first Feed.
+func (l *Lane) Begin(at Mark, finished []Run) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.marks.Begin(at)
+	l.skip = finished
 }
 
 // Feed adds records in the order of the partition. A lane that drains or was
 // cut ignores them.
 func (l *Lane) Feed(records []*kgo.Record) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.draining || l.cut {
+	if l.draining {
+		l.mu.Unlock()
 		return
 	}
-	items := make([]Item, len(records))
-	for i, r := range records {
-		size := len(r.Key) + len(r.Value)
-		items[i] = Item{Record: r, Offset: r.Offset, lane: l, seq: l.marks.Add(r.Offset, r.LeaderEpoch), size: size}
-		l.queue = append(l.queue, &items[i])
+	passed := false
+	for _, r := range records {
+		seq := l.marks.Add(r.Offset, r.LeaderEpoch)
+		if l.skipped(r.Offset) {
+			l.marks.Done(seq)
+			passed = true
+			continue
+		}
+		it := &Item{Record: r, Offset: r.Offset, lane: l, seq: seq, size: len(r.Key) + len(r.Value)}
 		l.held++
-		l.bytes += size
+		l.bytes += it.size
+		if l.Due != nil {
+			if it.due = l.Due(r); l.delayed.head != nil || time.Until(it.due) > 0 {
+				l.delayed.push(it)
+				continue
+			}
+		}
+		l.admit(it)
 	}
-	l.full = l.full || l.held >= l.MaxRecords || l.bytes >= l.MaxBytes
-	l.poke()
+	l.full = l.full || l.overfull()
+	l.setAlarm()
+	n := l.tender()
+	l.mu.Unlock()
+	l.Pool.offer(l, n)
+	if passed {
+		l.Finished()
+	}
+}
+
+// skipped reports whether a record has finished before.
+func (l *Lane) skipped(offset int64) bool {
+	for len(l.skip) > 0 && l.skip[0].End <= offset {
+		l.skip = l.skip[1:]
+	}
+	return len(l.skip) > 0 && l.skip[0].Begin <= offset
+}
+
+// admit puts a record where its order says.
+func (l *Lane) admit(it *Item) {
+	if l.Order == ByKey && it.Record.Key != nil {
+		hash := maphash.Bytes(seed, it.Record.Key)
+		it.hash, it.line = hash, l.lines[hash]
+		if it.line == nil {
+			it.line = &line{}
+			l.lines[hash] = it.line
+		}
+		if it.line.busy {
+			it.line.queue.push(it)
+			return
+		}
+		it.line.busy = true
+	}
+	l.fresh.push(it)
+}
+
+// setAlarm wakes the lane when the first of the delayed records is due.
+func (l *Lane) setAlarm() {
+	if l.delayed.head == nil || l.draining {
+		return
+	}
+	in := time.Until(l.delayed.head.due)
+	if l.alarm == nil {
+		l.alarm = time.AfterFunc(in, l.rang)
+	} else {
+		l.alarm.Reset(in)
+	}
+}
+
+func (l *Lane) rang() {
+	l.mu.Lock()
+	for l.delayed.head != nil && time.Until(l.delayed.head.due) <= 0 {
+		l.admit(l.delayed.pop())
+	}
+	l.setAlarm()
+	n := l.tender()
+	l.mu.Unlock()
+	l.Pool.offer(l, n)
+}
+
+func (l *Lane) overfull() bool {
+	return l.narrow || l.MaxRecords > 0 && l.held >= l.MaxRecords || l.MaxBytes > 0 && l.bytes >= l.MaxBytes || l.MaxSpan > 0 && l.marks.Span() >= l.MaxSpan
+}
+
+// makeRoom reports whether the lane has just got room again.
+func (l *Lane) makeRoom() bool {
+	if !l.full || l.overfull() || l.MaxRecords > 0 && l.held > l.MaxRecords/2 || l.MaxBytes > 0 && l.bytes > l.MaxBytes/2 {
+		return false
+	}
+	l.full = false
+	return true
 }
 
 // Full reports whether the lane should not be fed for now. (It takes what it
@@ -95,23 +221,59 @@ func (l *Lane) Full() bool {
 	return l.full
 }
 
-// Held is how many records, and bytes of them, were fed and have not finished.
-func (l *Lane) Held() (records, bytes int) {
+// Position is how far the partition has come: the low watermark, and the
+// finished set of topic for a commit's metadata. changes grows when something
+// finished since. Neither changes after the lane was cut.
+//
+// While the set does not fit the lane begins no record but the oldest.
+func (l *Lane) Position(topic [16]byte) (low Mark, set string, changes uint64) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.held, l.bytes
+	low, changes = l.marks.Low(), l.marks.Changes()
+	if l.Order == InTurn { // they come again in turn, too
+		l.mu.Unlock()
+		return low, "", changes
+	}
+	set, all := Encode(topic, low.Offset, l.marks.Finished())
+	l.narrow = !all
+	l.full = l.full || l.narrow
+	room := l.makeRoom()
+	n := l.tender()
+	l.mu.Unlock()
+	l.Pool.offer(l, n)
+	if room {
+		l.Room()
+	}
+	return low, set, changes
 }
 
-// Low is the position that may be committed; see [Marks.Low]. It stays as it
-// was when the lane was cut.
-func (l *Lane) Low() (Mark, bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.marks.Low()
+// State is what a lane is doing.
+type State struct {
+	Held     int // records fed and not finished
+	Running  int // of those, in hand and not parked
+	Waiting  int // of those, parked or not yet due
+	Low      Mark
+	Oldest   int64 // offset of the oldest record in hand, -1 without
+	Since    time.Time
+	Draining bool
 }
 
-// Drain drops what has not begun and returns a channel that is closed when
-// what is in hand has ended.
+// State returns what the lane is doing.
+func (l *Lane) State() State {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := State{Held: l.held, Running: l.begun - l.parked, Waiting: l.parked + l.delayed.len, Low: l.marks.Low(), Oldest: -1, Draining: l.draining}
+	for u := l.calls.after; u != &l.calls; u = u.after {
+		for _, it := range u.items {
+			if s.Oldest < 0 || it.Offset < s.Oldest {
+				s.Oldest, s.Since = it.Offset, u.since
+			}
+		}
+	}
+	return s
+}
+
+// Drain drops what has not begun, ends the waits of what has with cause, and
+// returns a channel that is closed when what is in hand has ended.
 func (l *Lane) Drain() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -125,15 +287,9 @@ func (l *Lane) Cut(cause error) {
 	l.mu.Lock()
 	l.cut = true
 	l.halt()
+	l.exit()
 	l.mu.Unlock()
 	l.cancel(cause)
-}
-
-// Current is the offset of the record that Work was called with last.
-func (l *Lane) Current() int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.current
 }
 
 // WasCut reports whether Cut was called.
@@ -146,106 +302,49 @@ func (l *Lane) WasCut() bool {
 // Exited is closed when the last call of Work has returned.
 func (l *Lane) Exited() <-chan struct{} { return l.exited }
 
-// Finish says that the record is done: its offset may be committed.
-func (it *Item) Finish() {
-	l := it.lane
-	l.mu.Lock()
-	if !l.cut {
-		l.marks.Done(it.seq)
-		l.held--
-		l.bytes -= it.size
-	}
-	room := l.full && l.held <= l.MaxRecords/2 && l.bytes <= l.MaxBytes/2
-	if room {
-		l.full = false
-	}
-	l.ended()
-	l.mu.Unlock()
-	l.Finished()
-	if room {
-		l.Room()
-	}
-}
-
-// Again has Work called once more for the record, before any that has not
-// begun.
-func (it *Item) Again(refused error) {
-	l := it.lane
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	it.Refused = refused
-	l.again = append(l.again, it)
-	l.poke()
-}
-
-// Fail says that the record could not be handled. Its offset stays
-// uncommitted, and the lane begins no other.
-func (it *Item) Fail() {
-	l := it.lane
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.halt()
-	l.ended()
-}
-
-func (l *Lane) run() {
-	defer close(l.exited)
-	for {
-		l.mu.Lock()
-		it := l.next()
-		over := it == nil && (l.cut || l.draining && l.begun == 0)
-		l.mu.Unlock()
-		switch {
-		case it != nil:
-			l.Work(l.ctx, it)
-		case over:
-			return
-		default:
-			<-l.wake
-		}
-	}
-}
-
-func (l *Lane) next() (it *Item) {
-	if l.Until.Err() != nil {
-		l.halt()
-	}
-	switch {
-	case l.cut:
-	case len(l.again) > 0:
-		it, l.again = l.again[0], l.again[1:]
-	case len(l.queue) > 0:
-		it, l.queue[0], l.queue = l.queue[0], nil, l.queue[1:]
-		l.begun++
-	}
-	if it != nil {
-		l.current = it.Offset
-	}
-	return it
-}
-
+// halt drops what has not begun, but what is to be run again.
 func (l *Lane) halt() {
-	l.queue = nil
-	if !l.draining {
-		l.draining = true
-		if l.begun == 0 {
-			close(l.idle)
+	l.delayed = queue{}
+	l.fresh = queue{}
+	var again heap
+	for _, it := range l.late {
+		if it.Refused != nil && !l.cut {
+			again.push(it)
 		}
 	}
-	l.poke()
-}
-
-func (l *Lane) ended() {
-	l.begun--
-	if l.begun == 0 && l.draining {
-		close(l.idle)
-		l.poke()
+	l.late = again
+	for _, ln := range l.lines {
+		var again queue
+		for it := ln.queue.pop(); it != nil; it = ln.queue.pop() {
+			if it.Refused != nil && !l.cut {
+				again.push(it)
+			}
+		}
+		ln.queue = again
 	}
+	if l.draining {
+		return
+	}
+	l.draining = true
+	close(l.drained)
+	for _, t := range []*time.Timer{l.alarm, l.linger} {
+		if t != nil {
+			t.Stop()
+		}
+	}
+	if l.begun == 0 {
+		close(l.idle)
+	}
+	l.exit()
 }
 
-func (l *Lane) poke() {
-	select {
-	case l.wake <- struct{}{}:
-	default:
+// working reports whether a call of Work has not returned.
+func (l *Lane) working() bool { return l.calls.after != &l.calls }
+
+// exit notes when the last call of Work has returned for good.
+func (l *Lane) exit() {
+	if !l.over && !l.working() && (l.cut || l.draining && l.begun == 0) {
+		l.over = true
+		close(l.exited)
 	}
 }

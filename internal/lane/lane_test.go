@@ -3,7 +3,6 @@ package lane_test
 import (
 	"context"
 	"errors"
-	"math"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -75,8 +74,7 @@ func TestLaneRunsRecordsInOrderOneAtATime(t *testing.T) {
 		<-all
 		require.Equal(t, []int64{1, 2, 5, 9, 10, 11}, got)
 		require.EqualValues(t, 1, most)
-		low, moved := l.Low()
-		require.True(t, moved)
+		low := l.State().Low
 		require.EqualValues(t, 12, low.Offset)
 		<-l.Drain()
 		<-l.Exited()
@@ -89,23 +87,17 @@ func TestLaneBeginsTheNextWhenWorkReturnsNotWhenTheItemEnds(t *testing.T) {
 		h := take(t.Context())
 		h.lane.Feed(records(0, 1, 2))
 		first, second, third := <-h.items, <-h.items, <-h.items
-		_, moved := h.lane.Low()
-		require.False(t, moved)
+		require.Zero(t, h.lane.State().Low)
 
 		third.Finish()
 		second.Finish()
-		_, moved = h.lane.Low()
-		require.False(t, moved, "the first has not ended")
-		n, bytes := h.lane.Held()
-		require.Equal(t, 1, n)
-		require.Equal(t, len("keyvalue"), bytes)
+		require.Zero(t, h.lane.State().Low, "the first has not ended")
+		require.Equal(t, 1, h.lane.State().Held)
 
 		first.Finish()
-		low, _ := h.lane.Low()
+		low := h.lane.State().Low
 		require.EqualValues(t, 3, low.Offset)
-		n, bytes = h.lane.Held()
-		require.Zero(t, n)
-		require.Zero(t, bytes)
+		require.Zero(t, h.lane.State().Held)
 		require.EqualValues(t, 3, h.changed.Load())
 		<-h.lane.Drain()
 		<-h.lane.Exited()
@@ -131,7 +123,7 @@ func TestDrainLetsWhatIsInHandEndAndBeginsNoOther(t *testing.T) {
 		close(release)
 		<-idle
 		<-l.Exited()
-		low, _ := l.Low()
+		low := l.State().Low
 		require.EqualValues(t, 1, low.Offset)
 		require.True(t, closed(l.Drain()), "draining again is no harm")
 	})
@@ -161,7 +153,7 @@ func TestAnEmptyLaneIsIdleAtOnce(t *testing.T) {
 		require.True(t, closed(h.lane.Drain()))
 		<-h.lane.Exited()
 		h.lane.Feed(records(0))
-		n, _ := h.lane.Held()
+		n := h.lane.State().Held
 		require.Zero(t, n, "a lane that drains takes nothing in")
 	})
 }
@@ -189,7 +181,7 @@ func TestAgainComesBeforeWhatHasNotBegunAndIsSeenByWork(t *testing.T) {
 		close(step)
 		synctest.Wait()
 		require.Equal(t, []call{{0, nil}, {0, refused}, {1, nil}, {2, nil}}, calls)
-		low, _ := l.Low()
+		low := l.State().Low
 		require.EqualValues(t, 3, low.Offset)
 		<-l.Drain()
 		<-l.Exited()
@@ -241,7 +233,7 @@ func TestFailHaltsTheLaneAndLeavesTheOffset(t *testing.T) {
 		<-l.Exited()
 		l.Feed(records(4))
 		require.Equal(t, []int64{0, 1}, got)
-		low, _ := l.Low()
+		low := l.State().Low
 		require.EqualValues(t, 1, low.Offset)
 		require.True(t, closed(l.Drain()))
 		require.False(t, l.WasCut())
@@ -260,7 +252,7 @@ func TestFailLetsTheOthersInHandEnd(t *testing.T) {
 		require.False(t, closed(idle))
 		first.Finish()
 		<-idle
-		low, _ := h.lane.Low()
+		low := h.lane.State().Low
 		require.EqualValues(t, 1, low.Offset)
 		<-h.lane.Exited()
 	})
@@ -289,8 +281,7 @@ func TestCutEndsTheContextWithItsCauseAndNothingCountsAfterIt(t *testing.T) {
 		require.True(t, l.WasCut())
 		require.Equal(t, revoked, <-cause)
 		<-l.Exited()
-		low, moved := l.Low()
-		require.True(t, moved)
+		low := l.State().Low
 		require.EqualValues(t, 1, low.Offset, "what ends after Cut does not count")
 		l.Cut(errors.New("again"))
 		l.Feed(records(5))
@@ -328,8 +319,8 @@ func TestLaneUnderFeedFinishAndCutFromManyGoroutines(t *testing.T) {
 		})
 		users.Go(func() {
 			for range 200 {
-				l.Low()
-				l.Held()
+				l.Position([16]byte{})
+				l.State()
 			}
 		})
 		users.Wait()
@@ -339,11 +330,9 @@ func TestLaneUnderFeedFinishAndCutFromManyGoroutines(t *testing.T) {
 		users.Wait()
 		<-l.Exited()
 		ends.Wait()
-		n, _ := l.Held()
-		low, moved := l.Low()
-		if moved {
-			require.LessOrEqual(t, low.Offset, int64(200))
-		}
+		n := l.State().Held
+		low := l.State().Low
+		require.LessOrEqual(t, low.Offset, int64(200))
 		require.GreaterOrEqual(t, n, 0)
 	}
 }
@@ -351,8 +340,7 @@ func TestLaneUnderFeedFinishAndCutFromManyGoroutines(t *testing.T) {
 // newLane returns a lane that is never full.
 func newLane(ctx context.Context, work lane.Work, finished func()) *lane.Lane {
 	return lane.New(ctx, lane.Config{
-		Work: work, Until: ctx, Finished: finished,
-		MaxRecords: math.MaxInt, MaxBytes: math.MaxInt, Room: func() {},
+		Work: work, Pool: lane.NewPool(0), Until: ctx, Finished: finished, Room: func() {},
 	})
 }
 
@@ -361,8 +349,8 @@ func TestLane_FullAndRoom(t *testing.T) {
 	t.Parallel()
 	items, room := make(chan *lane.Item, 10), make(chan struct{}, 10)
 	l := lane.New(t.Context(), lane.Config{
-		Work: func(_ context.Context, it *lane.Item) { items <- it }, Until: t.Context(), Finished: func() {},
-		MaxRecords: 4, MaxBytes: math.MaxInt, Room: func() { room <- struct{}{} },
+		Work: func(_ context.Context, it *lane.Item) { items <- it }, Pool: lane.NewPool(0), Until: t.Context(), Finished: func() {},
+		MaxRecords: 4, Room: func() { room <- struct{}{} },
 	})
 	defer func() { l.Cut(errors.New("over")); <-l.Exited() }()
 	l.Feed([]*kgo.Record{{Offset: 0}, {Offset: 1}, {Offset: 2}})

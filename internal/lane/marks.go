@@ -1,15 +1,15 @@
-// Package lane keeps records in order while they are handled, and knows how
-// far a partition's offset may be committed while they finish in any order.
 package lane
 
-// Marks finds the low watermark of one partition: the offset up to which every
-// record that was begun has finished. It is a pure structure; its user locks.
+// Marks finds the low watermark of one partition, the offset up to which
+// every record that was begun has finished, and what has finished beyond it.
+// It is a pure structure; its user locks.
 type Marks struct {
-	ring  []mark // of a size that is a power of two
-	first uint64 // sequence number of the oldest record that has not finished
-	next  uint64 // sequence number of the next record
-	low   Mark
-	moved bool
+	ring    []mark // of a size that is a power of two
+	first   uint64 // sequence number of the oldest record that has not finished
+	next    uint64 // sequence number of the next record
+	low     Mark
+	done    int    // how many beyond low have finished
+	changes uint64 // how often Done was called
 }
 
 // Mark is a position in a partition: the offset to go on from, with the leader
@@ -24,11 +24,14 @@ type mark struct {
 	done bool
 }
 
+// Begin says from where the records that follow are read.
+func (m *Marks) Begin(at Mark) { m.low = at }
+
 // Add takes in the record at offset and returns its sequence number. Records
 // are added in the order of the partition; offsets may have gaps.
 func (m *Marks) Add(offset int64, epoch int32) (seq uint64) {
 	if int(m.next-m.first) == len(m.ring) {
-		m.grow()
+		m.resize(max(16, 2*len(m.ring)))
 	}
 	seq = m.next
 	m.next++
@@ -40,22 +43,68 @@ func (m *Marks) Add(offset int64, epoch int32) (seq uint64) {
 func (m *Marks) Done(seq uint64) {
 	mask := uint64(len(m.ring) - 1)
 	m.ring[seq&mask].done = true
+	m.done++
+	m.changes++
 	for m.first < m.next && m.ring[m.first&mask].done {
-		m.low, m.moved = m.ring[m.first&mask].Mark, true
+		m.low = m.ring[m.first&mask].Mark
 		m.first++
+		m.done--
+	}
+	if n := len(m.ring); n > 1<<16 && m.Open() < n/8 {
+		m.resize(n / 4) // a long span has ended
 	}
 }
 
-// Low is the position that may be committed. ok is false until it first moves.
-func (m *Marks) Low() (low Mark, ok bool) { return m.low, m.moved }
+// Low is the position that may be committed.
+func (m *Marks) Low() Mark { return m.low }
+
+// Changes grows with every Done.
+func (m *Marks) Changes() uint64 { return m.changes }
 
 // Open is how many records, from the oldest unfinished one on, were added.
 func (m *Marks) Open() int { return int(m.next - m.first) }
 
-func (m *Marks) grow() {
-	ring := make([]mark, max(16, 2*len(m.ring)))
+// Lowest is the sequence number of the oldest unfinished record.
+func (m *Marks) Lowest() uint64 { return m.first }
+
+// Span is how many offsets lie between the low watermark and the end of the
+// last record added.
+func (m *Marks) Span() int64 {
+	if m.first == m.next {
+		return 0
+	}
+	return m.ring[(m.next-1)&uint64(len(m.ring)-1)].Offset - m.low.Offset
+}
+
+// Finished returns what has finished beyond the low watermark, in order.
+// Offsets that hold no record count with the finished record before them.
+func (m *Marks) Finished() (runs []Run) {
+	if m.done == 0 {
+		return nil
+	}
+	mask, left := uint64(len(m.ring)-1), m.done
+	for seq := m.first; left > 0; seq++ {
+		k := m.ring[seq&mask]
+		if !k.done {
+			continue
+		}
+		left--
+		switch n := len(runs); {
+		case k.Offset <= m.low.Offset || n > 0 && k.Offset <= runs[n-1].End:
+			return runs // offsets went back, as after a reset
+		case n > 0 && m.ring[(seq-1)&mask].done:
+			runs[n-1].End = k.Offset
+		default:
+			runs = append(runs, Run{k.Offset - 1, k.Offset})
+		}
+	}
+	return runs
+}
+
+func (m *Marks) resize(n int) {
+	ring := make([]mark, n)
 	for seq := m.first; seq < m.next; seq++ {
-		ring[seq&uint64(len(ring)-1)] = m.ring[seq&uint64(len(m.ring)-1)]
+		ring[seq&uint64(n-1)] = m.ring[seq&uint64(len(m.ring)-1)]
 	}
 	m.ring = ring
 }
