@@ -63,7 +63,7 @@ func together[T any](d *delivery, items []*lane.Item, fn func(context.Context, [
 		batch[i], _ = d.message.(Message[T])
 		d.result = errGoexit // unless fn returns
 	}
-	ctx := d.lane
+	ctx := d.Context
 	if limit := d.run.c.Timeout; limit > 0 {
 		limited, clock := within(ctx, limit)
 		defer clock.end()

@@ -25,6 +25,9 @@ const (
 
 // progressed tells the commit loop that there is something to commit.
 func (r *run) progressed() {
+	if r.told.Swap(true) {
+		return // and the loop has not looked yet
+	}
 	select {
 	case r.progress <- struct{}{}:
 	default:
@@ -40,6 +43,7 @@ func (r *run) commitLoop(ctx context.Context) {
 			return
 		case <-r.progress:
 		}
+		r.told.Store(false)
 		if r.commit(ctx, r.owned, func() {}) {
 			pause = commitEvery
 		} else {

@@ -18,19 +18,21 @@ type (
 	stageKey    struct{}
 )
 
-// delivery is one record on its way through the chain of policies. It is in
-// the handler's context, so that the functions below cost one lookup.
+// delivery is one record on its way through the chain of policies. It is the
+// handler's context, that of the lane but for itself, so that the functions
+// below cost one lookup.
 type delivery struct {
+	context.Context // of the lane: it ends when the work is cut short
+
 	run     *run
 	item    *lane.Item
-	lane    context.Context // of the lane: it ends when the work is cut short
 	record  *kgo.Record
 	hop     *kgo.Record // the record as read, where it came by a hop
 	outputs outputs
 	instead error // what stands for the handler's result: see instead()
 
-	message any    // of a batch: the Message
-	result  error  // and what became of it
+	message any   // of a batch: the Message
+	result  error // and what became of it
 
 	interrupted atomic.Bool // a wait was ended by a drain
 
@@ -38,6 +40,13 @@ type delivery struct {
 	parked  int // goroutines that wait
 	drained <-chan struct{}
 	clock   *clock // of the attempt, nil without a Timeout
+}
+
+func (d *delivery) Value(key any) any {
+	if key == (deliveryKey{}) {
+		return d
+	}
+	return d.Context.Value(key)
 }
 
 func deliveryFrom(ctx context.Context) *delivery {

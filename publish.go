@@ -56,8 +56,8 @@ func Partitioner(inner kgo.Partitioner) kgo.Partitioner { return client.Partitio
 
 // outputs are what the handler and the policies of one record staged.
 type outputs struct {
-	limit int          // largest record, in bytes
-	ended func() error // why the work in hand was cut short, nil while it was not
+	limit int             // largest record, in bytes
+	life  context.Context // of the work in hand
 
 	mu     sync.Mutex // never held over a call that blocks
 	root   stage
@@ -77,8 +77,8 @@ type stage struct {
 	ended   bool // the layer has returned: nothing is added any more
 }
 
-func (o *outputs) init(limit int, ended func() error) {
-	o.limit, o.ended = limit, ended
+func (o *outputs) init(limit int, life context.Context) {
+	o.limit, o.life = limit, life
 	o.root.of = o
 }
 
@@ -137,7 +137,7 @@ func (s *stage) dropLocked() {
 
 func (s *stage) add(ctx context.Context, records []*kgo.Record) error {
 	o := s.of
-	if err := o.ended(); err != nil {
+	if err := context.Cause(o.life); err != nil {
 		return fmt.Errorf("publish: %w", err)
 	}
 	bytes := 0

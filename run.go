@@ -54,12 +54,13 @@ type run struct {
 
 	mu         sync.Mutex // never held over a call that blocks
 	partitions map[topicPartition]*partition
-	cut        []*partition // taken away while a handler ran
-	ending     bool         // no lane is opened any more
+	cut        []*partition            // taken away while a handler ran
+	ending     bool                    // no lane is opened any more
 	topics     map[string]kadm.TopicID // ids, as far as they were asked for
 	fetched    map[fetchedFrom]string  // metadata of the group's offsets
 
 	progress   chan struct{} // a record finished
+	told       atomic.Bool   // something is in progress, or soon is
 	room       chan struct{} // a lane is no longer full
 	committing chan struct{} // holds one token: whoever has it may commit
 	joined     sync.Once

@@ -46,7 +46,7 @@ func Await(ctx context.Context, ch <-chan struct{}) error {
 // not sent. A policy asks before it counts or reports an error.
 func Interrupted(ctx context.Context) bool {
 	d := deliveryFrom(ctx)
-	return d != nil && (d.lane.Err() != nil || d.interrupted.Load())
+	return d != nil && (d.Err() != nil || d.interrupted.Load())
 }
 
 // WaitError says that a record cannot wait in hand for so long.
@@ -74,7 +74,7 @@ func park(ctx context.Context, d *delivery, until time.Time, due <-chan time.Tim
 		return context.Cause(ctx)
 	case <-drained:
 		d.interrupted.Store(true)
-		if cause := context.Cause(d.lane); cause != nil {
+		if cause := context.Cause(d); cause != nil {
 			return cause
 		}
 		return errDrained

@@ -31,19 +31,15 @@ func (r *run) work(ctx context.Context, tp topicPartition, handle Handler, hop H
 		}
 	}
 	rec.Topic, rec.Partition, rec.Offset = tp.topic, tp.partition, it.Offset // as before a first run
-	fail := func(err error) {
-		it.Fail()
-		r.fail(recordError(&kgo.Record{Topic: tp.topic, Partition: tp.partition, Offset: it.Offset}, err))
-	}
 	returned := false
 	defer func() {
 		if !returned { // t.FailNow does this
-			fail(&RecordError{Cause: CausePanic, Err: errGoexit})
+			r.cannot(tp, it, &RecordError{Cause: CausePanic, Err: errGoexit})
 		}
 	}()
-	d := &delivery{run: r, item: it, lane: ctx, record: rec}
+	d := &delivery{Context: ctx, run: r, item: it, record: rec}
 	it.Value = d
-	d.outputs.init(r.limit, func() error { return context.Cause(ctx) })
+	d.outputs.init(r.limit, ctx)
 	if hop.Origin != nil {
 		d.hop = rec
 		if d.record, d.instead = origin(hop, rec); d.instead != nil {
@@ -53,19 +49,25 @@ func (r *run) work(ctx context.Context, tp topicPartition, handle Handler, hop H
 	if refused, ok := errors.AsType[*OutputError](it.Refused); ok {
 		d.instead = &RecordError{Cause: CauseRejected, Err: refused}
 	}
-	err := handle(context.WithValue(ctx, deliveryKey{}, d), d.record)
+	err := handle(d, d.record)
 	returned = true
 	outputs := d.outputs.close(errReturned)
 	switch {
 	case ctx.Err() != nil || d.interrupted.Load():
 		it.Drop() // cut short: it is neither done nor failed, and comes again
 	case err != nil:
-		fail(err)
+		r.cannot(tp, it, err)
 	case len(outputs) == 0:
 		it.Finish()
 	default:
-		r.produce(ctx, it, outputs, fail)
+		r.produce(ctx, tp, it, outputs)
 	}
+}
+
+// cannot ends the run with a record that could not be handled.
+func (r *run) cannot(tp topicPartition, it *lane.Item, err error) {
+	it.Fail()
+	r.fail(recordError(&kgo.Record{Topic: tp.topic, Partition: tp.partition, Offset: it.Offset}, err))
 }
 
 // origin returns the record as it was before it took the hop.
@@ -84,7 +86,7 @@ func origin(hop Hop, rec *kgo.Record) (r *kgo.Record, err error) {
 }
 
 // produce sends the outputs of a record and ends it when all are decided.
-func (r *run) produce(ctx context.Context, it *lane.Item, outputs []*kgo.Record, fail func(error)) {
+func (r *run) produce(ctx context.Context, tp topicPartition, it *lane.Item, outputs []*kgo.Record) {
 	var (
 		mu      sync.Mutex
 		left    = len(outputs)
@@ -111,7 +113,7 @@ func (r *run) produce(ctx context.Context, it *lane.Item, outputs []*kgo.Record,
 		case it.Refused == nil:
 			it.Again(refused)
 		default: // the outputs of the second run were refused as well
-			fail(&RecordError{Cause: CauseRejected, Err: refused})
+			r.cannot(tp, it, &RecordError{Cause: CauseRejected, Err: refused})
 		}
 	}
 	for _, out := range outputs {

@@ -18,6 +18,7 @@ type Item struct {
 	size int
 	due  time.Time
 	unit *Unit
+	own  Unit  // its unit where it is begun alone
 	next *Item // in a queue
 
 	hash    uint64
@@ -62,6 +63,7 @@ func (l *Lane) done(it *Item) {
 		l.marks.Done(it.seq)
 		l.held--
 		l.bytes -= it.size
+		it.Record, it.Value = nil, nil // its neighbours may stay for long
 		if ln := it.line; ln != nil && ln.last == it {
 			ln.last = nil
 			l.forget(it)

@@ -58,6 +58,7 @@ type Lane struct {
 	mu       sync.Mutex
 	marks    Marks
 	skip     []Run // offsets that have finished before this assignment
+	spare    []Item
 	delayed  queue // fed and not due
 	alarm    *time.Timer
 	fresh    queue // may begin, by offset
@@ -89,6 +90,9 @@ type line struct {
 	queue queue
 	last  *Item // the latest one that was begun, while it has not finished
 }
+
+// chunkOfItems are made at once: one that stays in hand keeps the others.
+const chunkOfItems = 16
 
 var seed = maphash.MakeSeed()
 
@@ -129,7 +133,12 @@ func (l *Lane) Feed(records []*kgo.Record) {
 			passed = true
 			continue
 		}
-		it := &Item{Record: r, Offset: r.Offset, lane: l, seq: seq, size: len(r.Key) + len(r.Value)}
+		if len(l.spare) == 0 {
+			l.spare = make([]Item, chunkOfItems)
+		}
+		it := &l.spare[0]
+		l.spare = l.spare[1:]
+		it.Record, it.Offset, it.lane, it.seq, it.size = r, r.Offset, l, seq, len(r.Key)+len(r.Value)
 		l.held++
 		l.bytes += it.size
 		if l.Due != nil {

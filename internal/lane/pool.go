@@ -11,6 +11,8 @@ import (
 // starve the others. Its methods are safe for concurrent use; only acquire
 // blocks.
 type Pool struct {
+	unlimited bool
+
 	mu    sync.Mutex
 	free  int             // slots that nobody has
 	lanes []*Lane         // that have tickets, each once, in turn
@@ -20,7 +22,7 @@ type Pool struct {
 // NewPool returns a pool of so many slots; 0 means without a limit.
 func NewPool(slots int) *Pool {
 	if slots == 0 {
-		slots = math.MaxInt
+		return &Pool{free: math.MaxInt, unlimited: true}
 	}
 	return &Pool{free: slots}
 }
@@ -66,6 +68,9 @@ func (p *Pool) next() *Lane {
 
 // wanted reports whether others wait for a slot.
 func (p *Pool) wanted() bool {
+	if p.unlimited {
+		return false
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.back)+len(p.lanes) > 0

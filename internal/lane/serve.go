@@ -71,7 +71,9 @@ func (l *Lane) take() *Unit {
 	if l.narrow {
 		size = 1
 	}
-	u := &Unit{lane: l, held: true, since: time.Now()}
+	first := l.peek()
+	u := &first.own
+	*u = Unit{lane: l, held: true, since: time.Now()}
 	u.items = u.one[:0]
 	for len(u.items) < size {
 		it := l.peek()
