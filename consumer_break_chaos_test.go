@@ -100,7 +100,7 @@ func TestBreak_MembersComeGoAndAreThrownOut(t *testing.T) {
 				}
 				return all
 			}
-			require.Eventually(t, func() bool { return sum() == n }, 15*time.Second, 10*time.Millisecond, "not all is committed")
+			require.Eventually(t, func() bool { return sum() == n }, patience, 10*time.Millisecond, "not all is committed")
 			for _, m := range members {
 				m.stop()
 				require.NoError(t, receive(t, m.end, "the end"))
@@ -191,7 +191,7 @@ func TestBreak_StopBeforeABrokerThatNeverAnswers(t *testing.T) {
 			}
 			took := time.Since(stopped)
 			t.Logf("%s: Run returned after %v", phase, took)
-			require.Less(t, took, 10*time.Second)
+			require.Less(t, took, patience/2) // the bounds of end.go add up to 10 s; a busy machine adds its own
 		})
 	}
 }

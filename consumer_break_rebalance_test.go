@@ -166,7 +166,7 @@ func TestBreak_WhatWasFinishedWhileThrownOutIsCommitted(t *testing.T) {
 			receive(t, consumer.Ready(), "ready")
 			throwOut(t, c, "g")
 			c.fill(t, 1, 1)
-			require.Eventually(t, func() bool { return c.committed("g", "order.placed", 0) == 1 }, 5*time.Second, time.Millisecond, "handled, and never committed")
+			require.Eventually(t, func() bool { return c.committed("g", "order.placed", 0) == 1 }, patience, time.Millisecond, "handled, and never committed")
 		})
 	}
 }

@@ -24,12 +24,13 @@ type (
 type delivery struct {
 	context.Context // of the lane: it ends when the work is cut short
 
-	run     *run
-	item    *lane.Item
-	record  *kgo.Record
-	hop     *kgo.Record // the record as read, where it came by a hop
-	outputs outputs
-	instead error // what stands for the handler's result: see instead()
+	run         *run
+	item        *lane.Item
+	record      *kgo.Record
+	hop         *kgo.Record // the record as read, where it came by a hop
+	outputs     outputs
+	instruments *instruments // of the innermost Telemetry
+	instead     error        // what stands for the handler's result: see instead()
 
 	message any   // of a batch: the Message
 	result  error // and what became of it

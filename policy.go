@@ -121,9 +121,9 @@ func staging(next Handler) Handler {
 		if outer == nil {
 			return next(ctx, r)
 		}
-		inner := outer.inner()
+		inner := outer.inner(ctx)
 		defer inner.end()
-		err := next(context.WithValue(ctx, stageKey{}, inner), r)
+		err := next(inner, r)
 		if err != nil {
 			inner.dropHandler()
 		}

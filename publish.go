@@ -67,8 +67,9 @@ type outputs struct {
 }
 
 // stage holds what one layer of the chain staged in one call, and the stage of
-// its latest call of the layer inside it.
+// its latest call of the layer inside it. It is the context of that call.
 type stage struct {
+	context.Context
 	of      *outputs
 	own     []*kgo.Record
 	child   *stage
@@ -82,9 +83,16 @@ func (o *outputs) init(limit int, life context.Context) {
 	o.root.of = o
 }
 
-// inner begins a call of the layer inside s: it drops what the call before
-// staged.
-func (s *stage) inner() *stage {
+func (s *stage) Value(key any) any {
+	if key == (stageKey{}) {
+		return s
+	}
+	return s.Context.Value(key)
+}
+
+// inner begins a call of the layer inside s, under ctx: it drops what the call
+// before staged.
+func (s *stage) inner(ctx context.Context) *stage {
 	o := s.of
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -92,7 +100,7 @@ func (s *stage) inner() *stage {
 		s.child.dropLocked()
 		s.child.ended = true
 	}
-	s.child, s.childAt = &stage{of: o}, len(s.own)
+	s.child, s.childAt = &stage{Context: ctx, of: o}, len(s.own)
 	return s.child
 }
 

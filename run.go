@@ -18,11 +18,7 @@ import (
 	"github.com/wherry-go/wherry/internal/lane"
 )
 
-// maxPoll bounds what one poll may put over a partition's MaxHeld.
-const maxPoll = 2000
-
-// pauseAfter is how long a full lane holds up the fetching of all partitions
-// before its own is paused.
+// pauseAfter is how long a lane may be full before its partition is paused.
 const pauseAfter = 20 * time.Millisecond
 
 // Causes of the contexts of work that is cut short.
@@ -89,6 +85,7 @@ type partition struct {
 	next      int64  // the offset after the last record that was fetched, -1 if unknown
 	end       int64  // the high watermark as last heard of, -1 if unknown
 	paused    bool
+	fullSince time.Time // while it is full and not paused
 }
 
 func newRun(c *Consumer, setup *Setup) *run {
@@ -221,23 +218,37 @@ func (r *run) ask(ctx context.Context, probe *kgo.Client, topics []string) (kadm
 }
 
 // poll feeds records to the lanes of their partitions until ctx is done. A
-// rebalance waits between PollRecords and AllowRebalance, so no record reaches
+// rebalance waits between PollFetches and AllowRebalance, so no record reaches
 // a lane of a later assignment than its own.
 func (r *run) poll(ctx context.Context) {
 	for ctx.Err() == nil {
-		fetches := r.cl.PollRecords(ctx, maxPoll)
+		room, again := r.pause()
+		if !room && again > 0 {
+			r.awaitRoom(ctx, again)
+			continue
+		}
+		fetches := r.fetch(ctx, again)
 		fetches.EachPartition(func(f kgo.FetchTopicPartition) {
 			tp := topicPartition{f.Topic, f.Partition}
 			if len(f.Records) > 0 {
 				r.feed(tp, f.Records, f.HighWatermark)
 			}
-			if f.Err != nil && ctx.Err() == nil {
+			if f.Err != nil && ctx.Err() == nil && !errors.Is(f.Err, context.DeadlineExceeded) {
 				r.fetchFailed(ctx, tp, f.Err)
 			}
 		})
 		r.cl.AllowRebalance()
-		r.awaitRoom(ctx)
 	}
+}
+
+// fetch polls, until there is something or, unless it is 0, a time is over.
+func (r *run) fetch(ctx context.Context, limit time.Duration) kgo.Fetches {
+	if limit > 0 {
+		limited, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		ctx = limited
+	}
+	return r.cl.PollFetches(ctx)
 }
 
 func (r *run) feed(tp topicPartition, records []*kgo.Record, end int64) {
@@ -253,48 +264,41 @@ func (r *run) feed(tp topicPartition, records []*kgo.Record, end int64) {
 	p.lane.Feed(records)
 }
 
-// awaitRoom waits a moment for lanes that are full, and then pauses fetching
-// for those that still are. It waits first because kgo drops what it has
-// fetched of a partition that is paused, to be fetched again: that is for
-// partitions whose handler is slow, not for each time that fetching is faster.
-func (r *run) awaitRoom(ctx context.Context) {
-	if len(r.full()) == 0 {
-		return
-	}
-	moment := time.NewTimer(pauseAfter)
-	defer moment.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-r.room:
-			if len(r.full()) == 0 {
-				return
-			}
-		case <-moment.C:
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			for tp, p := range r.partitions {
-				if !p.paused && p.lane.Full() {
-					p.paused = true
-					r.cl.PauseFetchPartitions(map[string][]int32{tp.topic: {tp.partition}})
-				}
-			}
-			return
-		}
-	}
-}
-
-// full returns the partitions whose lane is full and that are not paused.
-func (r *run) full() (full []*partition) {
+// pause pauses fetching for lanes that have been full for a moment. Not at
+// once, because kgo drops what it has fetched of a partition that is paused,
+// to be fetched again: that is for partitions whose handler is slow, not for
+// each time that fetching is faster. It reports whether any lane has room, and
+// when to look again, 0 if not for a full lane.
+func (r *run) pause() (room bool, again time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, p := range r.partitions {
-		if !p.paused && p.lane.Full() {
-			full = append(full, p)
+	room = len(r.partitions) == 0
+	for tp, p := range r.partitions {
+		switch {
+		case p.paused:
+		case !p.lane.Full():
+			p.fullSince, room = time.Time{}, true
+		case p.fullSince.IsZero():
+			p.fullSince, again = time.Now(), pauseAfter
+		case time.Since(p.fullSince) < pauseAfter:
+			again = max(again, pauseAfter-time.Since(p.fullSince))
+		default:
+			p.paused, p.fullSince = true, time.Time{}
+			r.cl.PauseFetchPartitions(map[string][]int32{tp.topic: {tp.partition}})
 		}
 	}
-	return full
+	return room, again
+}
+
+// awaitRoom waits until a lane has room, for so long.
+func (r *run) awaitRoom(ctx context.Context, limit time.Duration) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-r.room:
+	case <-timer.C:
+	}
 }
 
 // madeRoom is called when a lane is no longer full. It fetches again what was

@@ -2,8 +2,10 @@ package wherry
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -41,18 +43,15 @@ type Telemetry struct {
 // Wrap returns next with a span and metrics around it.
 func (t Telemetry) Wrap(next Handler) Handler {
 	in := t.instruments()
+	var cache labelsCache
 	return func(ctx context.Context, r *kgo.Record) error {
-		ctx = in.propagator.Extract(ctx, kotel.NewRecordCarrier(r))
-		ctx = context.WithValue(ctx, instrumentsKey{}, in)
-		group := GroupFrom(ctx)
-		shared := []attribute.KeyValue{
-			messagingSystem,
-			semconv.MessagingOperationName("process"),
-			semconv.MessagingDestinationName(r.Topic),
-			semconv.MessagingDestinationPartitionID(strconv.Itoa(int(r.Partition))),
-			semconv.MessagingConsumerGroupName(group),
+		d := deliveryFrom(ctx)
+		if d != nil {
+			d.instruments = in
 		}
-		ctx, span := in.tracer.Start(ctx, "process "+r.Topic, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(shared...))
+		ctx = in.propagator.Extract(ctx, kotel.NewRecordCarrier(r))
+		l := cache.of(r, GroupFrom(ctx))
+		ctx, span := in.tracer.Start(ctx, l.name, l.start...)
 		defer span.End()
 		if span.IsRecording() {
 			span.SetAttributes(semconv.MessagingOperationTypeProcess, semconv.MessagingKafkaOffset(int(r.Offset)), semconv.MessagingMessageBodySize(len(r.Value)))
@@ -63,24 +62,66 @@ func (t Telemetry) Wrap(next Handler) Handler {
 				span.SetAttributes(semconv.MessagingKafkaMessageTombstone(true))
 			}
 		}
-		begun := time.Now()
-		err := next(ctx, r)
-		if err != nil && ctx.Err() == nil {
-			kind := string(recordError(r, err).Cause)
-			shared = append(shared, semconv.ErrorTypeKey.String(kind))
-			span.SetStatus(codes.Error, err.Error())
-			span.SetAttributes(semconv.ErrorTypeKey.String(kind))
+		measured := in.duration.Enabled(ctx) || in.consumed.Enabled(ctx)
+		var begun time.Time
+		if measured {
+			begun = time.Now()
 		}
-		set := attribute.NewSet(shared...)
-		in.consumed.AddSet(ctx, 1, set)
-		in.duration.RecordSet(ctx, time.Since(begun).Seconds(), set)
+		err := next(ctx, r)
+		set := l.set
+		if err != nil && ctx.Err() == nil && !Interrupted(ctx) {
+			kind := semconv.ErrorTypeKey.String(string(recordError(r, err).Cause))
+			set = attribute.NewSet(append(slices.Clone(l.shared), kind)...)
+			span.SetStatus(codes.Error, err.Error())
+			span.SetAttributes(kind)
+		}
+		if measured {
+			in.consumed.AddSet(ctx, 1, set)
+			in.duration.RecordSet(ctx, time.Since(begun).Seconds(), set)
+		}
 		return err
 	}
 }
 
-var messagingSystem = semconv.MessagingSystemKafka
+// labels are what the spans and metrics of a partition's records share.
+type labels struct {
+	name   string // of the span
+	shared []attribute.KeyValue
+	set    attribute.Set // of shared
+	start  []trace.SpanStartOption
+}
 
-type instrumentsKey struct{}
+// labelsCache has the labels of a Consumer's partitions, which are few.
+type labelsCache struct {
+	all atomic.Pointer[map[topicPartition]*labels]
+}
+
+func (c *labelsCache) of(r *kgo.Record, group string) *labels {
+	tp := topicPartition{r.Topic, r.Partition}
+	before := c.all.Load()
+	if before != nil {
+		if l := (*before)[tp]; l != nil {
+			return l
+		}
+	}
+	l := &labels{name: "process " + r.Topic, shared: []attribute.KeyValue{
+		messagingSystem,
+		semconv.MessagingOperationName("process"),
+		semconv.MessagingDestinationName(r.Topic),
+		semconv.MessagingDestinationPartitionID(strconv.Itoa(int(r.Partition))),
+		semconv.MessagingConsumerGroupName(group),
+	}}
+	l.set = attribute.NewSet(l.shared...)
+	l.start = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(l.shared...)}
+	after := map[topicPartition]*labels{tp: l}
+	if before != nil {
+		maps.Copy(after, *before)
+	}
+	c.all.CompareAndSwap(before, &after) // else another one is added, and this one next time
+	return l
+}
+
+var messagingSystem = semconv.MessagingSystemKafka
 
 // instruments is a Telemetry with its defaults looked up.
 type instruments struct {
@@ -115,10 +156,11 @@ func (t Telemetry) instruments() *instruments {
 // sending begins the span of an output staged under a Telemetry, and puts its
 // trace into the output's headers. The function returned ends it.
 func sending(out *kgo.Record) (sent func(error)) {
-	in, ok := out.Context.Value(instrumentsKey{}).(*instruments)
-	if !ok {
+	d := deliveryFrom(out.Context)
+	if d == nil || d.instruments == nil {
 		return func(error) {}
 	}
+	in := d.instruments
 	shared := []attribute.KeyValue{
 		messagingSystem,
 		semconv.MessagingOperationName("send"),
