@@ -1,10 +1,6 @@
 package lane
 
-import (
-	"time"
-
-	"github.com/twmb/franz-go/pkg/kgo"
-)
+import "github.com/twmb/franz-go/pkg/kgo"
 
 // Item is a record in the hands of a lane's Work.
 type Item struct {
@@ -16,7 +12,7 @@ type Item struct {
 	lane *Lane
 	seq  uint64
 	size int
-	due  time.Time
+	due  int64 // in nanoseconds since 1970, where it is delayed
 	unit *Unit
 	own  Unit  // its unit where it is begun alone
 	next *Item // in a queue
@@ -35,20 +31,19 @@ func (it *Item) Unit() *Unit { return it.unit }
 func (it *Item) Finish() {
 	l := it.lane
 	l.mu.Lock()
-	room := false
 	if !l.cut {
 		// A record of a key is done when all before it are: what is handled
 		// once more after a crash is handled in order.
 		if it.pending = it.before != nil; !it.pending {
 			l.done(it)
 		}
-		room = l.makeRoom()
 	}
 	l.end()
 	n := 0
-	if l.narrow {
+	if refilled := l.refill(l.refillAt()); refilled || l.narrow {
 		n = l.tender()
 	}
+	room := !l.cut && l.makeRoom()
 	l.mu.Unlock()
 	l.Pool.offer(l, n)
 	l.Finished()

@@ -41,8 +41,9 @@ type Config struct {
 	// Finished is called when a record has finished.
 	Finished func()
 	// At MaxRecords or MaxBytes held, and MaxSpan offsets beyond the low
-	// watermark, a lane is full, and stays so until it holds half of both and
-	// the span is short again; then Room is called. 0 means without a limit.
+	// watermark, a lane holds no more: what it is fed stays in a backlog, and
+	// the lane is full until that is empty, half of both is held and the span
+	// is short again; then Room is called. 0 means without a limit.
 	MaxRecords, MaxBytes int
 	MaxSpan              int64
 	Room                 func()
@@ -57,7 +58,8 @@ type Lane struct {
 
 	mu       sync.Mutex
 	marks    Marks
-	skip     []Run // offsets that have finished before this assignment
+	skip     []Run         // offsets that have finished before this assignment
+	backlog  []*kgo.Record // fed, and not held for want of room
 	spare    []Item
 	delayed  queue // fed and not due
 	alarm    *time.Timer
@@ -94,6 +96,12 @@ type line struct {
 // chunkOfItems are made at once: one that stays in hand keeps the others.
 const chunkOfItems = 16
 
+// refillAt is for how many records there must be room before some are taken
+// from the backlog: they are taken together.
+const refillAt = 256
+
+func (l *Lane) refillAt() int { return max(1, min(refillAt, l.MaxRecords/4)) }
+
 var seed = maphash.MakeSeed()
 
 // New starts a lane under ctx.
@@ -125,38 +133,67 @@ func (l *Lane) Feed(records []*kgo.Record) {
 		l.mu.Unlock()
 		return
 	}
-	passed := false
-	for _, r := range records {
-		seq := l.marks.Add(r.Offset, r.LeaderEpoch)
-		if l.skipped(r.Offset) {
-			l.marks.Done(seq)
-			passed = true
-			continue
-		}
-		if len(l.spare) == 0 {
-			l.spare = make([]Item, chunkOfItems)
-		}
-		it := &l.spare[0]
-		l.spare = l.spare[1:]
-		it.Record, it.Offset, it.lane, it.seq, it.size = r, r.Offset, l, seq, len(r.Key)+len(r.Value)
-		l.held++
-		l.bytes += it.size
-		if l.Due != nil {
-			if it.due = l.Due(r); l.delayed.head != nil || time.Until(it.due) > 0 {
-				l.delayed.push(it)
-				continue
-			}
-		}
-		l.admit(it)
-	}
-	l.full = l.full || l.overfull()
-	l.setAlarm()
+	l.backlog = append(l.backlog, records...)
+	l.full = l.full || l.crowded(1)
+	passed := l.marks.Changes()
+	l.refill(1)
+	passed = l.marks.Changes() - passed
 	n := l.tender()
 	l.mu.Unlock()
 	l.Pool.offer(l, n)
-	if passed {
+	if passed > 0 {
 		l.Finished()
 	}
+}
+
+// refill takes records from the backlog while there is room, if there is room
+// for n, and reports whether it has.
+func (l *Lane) refill(n int) bool {
+	if l.draining || len(l.backlog) == 0 || l.crowded(n) {
+		return false
+	}
+	for len(l.backlog) > 0 && !l.crowded(1) {
+		l.hold(l.backlog[0])
+		l.backlog[0] = nil
+		l.backlog = l.backlog[1:]
+	}
+	if len(l.backlog) == 0 {
+		l.backlog = nil
+	}
+	l.full = l.full || len(l.backlog) > 0 || l.crowded(1)
+	l.setAlarm()
+	return true
+}
+
+// crowded reports whether there is no room for n more records.
+func (l *Lane) crowded(n int) bool {
+	return l.held > 0 && (l.narrow || l.MaxRecords > 0 && l.held > l.MaxRecords-min(n, l.MaxRecords) ||
+		l.MaxBytes > 0 && l.bytes >= l.MaxBytes || l.MaxSpan > 0 && l.marks.Span() >= l.MaxSpan)
+}
+
+// hold takes one record in hand.
+func (l *Lane) hold(r *kgo.Record) {
+	seq := l.marks.Add(r.Offset, r.LeaderEpoch)
+	if l.skipped(r.Offset) {
+		l.marks.Done(seq)
+		return
+	}
+	if len(l.spare) == 0 {
+		l.spare = make([]Item, chunkOfItems)
+	}
+	it := &l.spare[0]
+	l.spare = l.spare[1:]
+	it.Record, it.Offset, it.lane, it.seq, it.size = r, r.Offset, l, seq, len(r.Key)+len(r.Value)
+	l.held++
+	l.bytes += it.size
+	if l.Due != nil {
+		if due := l.Due(r); l.delayed.head != nil || time.Until(due) > 0 {
+			it.due = due.UnixNano()
+			l.delayed.push(it)
+			return
+		}
+	}
+	l.admit(it)
 }
 
 // skipped reports whether a record has finished before.
@@ -190,7 +227,7 @@ func (l *Lane) setAlarm() {
 	if l.delayed.head == nil || l.draining {
 		return
 	}
-	in := time.Until(l.delayed.head.due)
+	in := time.Until(time.Unix(0, l.delayed.head.due))
 	if l.alarm == nil {
 		l.alarm = time.AfterFunc(in, l.rang)
 	} else {
@@ -200,7 +237,7 @@ func (l *Lane) setAlarm() {
 
 func (l *Lane) rang() {
 	l.mu.Lock()
-	for l.delayed.head != nil && time.Until(l.delayed.head.due) <= 0 {
+	for now := time.Now().UnixNano(); l.delayed.head != nil && l.delayed.head.due <= now; {
 		l.admit(l.delayed.pop())
 	}
 	l.setAlarm()
@@ -209,13 +246,9 @@ func (l *Lane) rang() {
 	l.Pool.offer(l, n)
 }
 
-func (l *Lane) overfull() bool {
-	return l.narrow || l.MaxRecords > 0 && l.held >= l.MaxRecords || l.MaxBytes > 0 && l.bytes >= l.MaxBytes || l.MaxSpan > 0 && l.marks.Span() >= l.MaxSpan
-}
-
 // makeRoom reports whether the lane has just got room again.
 func (l *Lane) makeRoom() bool {
-	if !l.full || l.overfull() || l.MaxRecords > 0 && l.held > l.MaxRecords/2 || l.MaxBytes > 0 && l.bytes > l.MaxBytes/2 {
+	if !l.full || len(l.backlog) > 0 || l.crowded(max(1, l.MaxRecords/2)) || l.MaxBytes > 0 && l.bytes > l.MaxBytes/2 {
 		return false
 	}
 	l.full = false
@@ -237,6 +270,7 @@ func (l *Lane) Full() bool {
 // While the set does not fit the lane begins no record but the oldest.
 func (l *Lane) Position(topic [16]byte) (low Mark, set string, changes uint64) {
 	l.mu.Lock()
+	l.stamp()
 	low, changes = l.marks.Low(), l.marks.Changes()
 	if l.Order == InTurn { // they come again in turn, too
 		l.mu.Unlock()
@@ -245,6 +279,7 @@ func (l *Lane) Position(topic [16]byte) (low Mark, set string, changes uint64) {
 	set, all := Encode(topic, low.Offset, l.marks.Finished())
 	l.narrow = !all
 	l.full = l.full || l.narrow
+	l.refill(1)
 	room := l.makeRoom()
 	n := l.tender()
 	l.mu.Unlock()
@@ -257,24 +292,38 @@ func (l *Lane) Position(topic [16]byte) (low Mark, set string, changes uint64) {
 
 // State is what a lane is doing.
 type State struct {
-	Held     int // records fed and not finished
+	Held     int // records fed and not finished, but for the backlog
+	Backlog  int // records fed that are not held yet
 	Running  int // of those, in hand and not parked
 	Waiting  int // of those, parked or not yet due
 	Low      Mark
-	Oldest   int64 // offset of the oldest record in hand, -1 without
-	Since    time.Time
+	Oldest   int64     // offset of the oldest record in hand, -1 without
+	Since    time.Time // when that was first seen to be in hand, by State or Position
 	Draining bool
+}
+
+// stamp notes the time for the units that have begun since it was called
+// last: asking the clock for each of them would cost more than the lane.
+func (l *Lane) stamp() {
+	if l.calls.after.since != 0 || !l.working() {
+		return
+	}
+	now := time.Now().UnixNano()
+	for u := l.calls.after; u != &l.calls && u.since == 0; u = u.after {
+		u.since = now
+	}
 }
 
 // State returns what the lane is doing.
 func (l *Lane) State() State {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := State{Held: l.held, Running: l.begun - l.parked, Waiting: l.parked + l.delayed.len, Low: l.marks.Low(), Oldest: -1, Draining: l.draining}
+	l.stamp()
+	s := State{Held: l.held, Backlog: len(l.backlog), Running: l.begun - l.parked, Waiting: l.parked + l.delayed.len, Low: l.marks.Low(), Oldest: -1, Draining: l.draining}
 	for u := l.calls.after; u != &l.calls; u = u.after {
 		for _, it := range u.items {
 			if s.Oldest < 0 || it.Offset < s.Oldest {
-				s.Oldest, s.Since = it.Offset, u.since
+				s.Oldest, s.Since = it.Offset, time.Unix(0, u.since)
 			}
 		}
 	}
@@ -313,6 +362,7 @@ func (l *Lane) Exited() <-chan struct{} { return l.exited }
 
 // halt drops what has not begun, but what is to be run again.
 func (l *Lane) halt() {
+	l.backlog = nil
 	l.delayed = queue{}
 	l.fresh = queue{}
 	var again heap

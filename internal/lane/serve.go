@@ -73,7 +73,7 @@ func (l *Lane) take() *Unit {
 	}
 	first := l.peek()
 	u := &first.own
-	*u = Unit{lane: l, held: true, since: time.Now()}
+	*u = Unit{lane: l, held: true}
 	u.items = u.one[:0]
 	for len(u.items) < size {
 		it := l.peek()

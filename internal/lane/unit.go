@@ -13,18 +13,31 @@ type Unit struct {
 	lane          *Lane
 	items         []*Item
 	one           [1]*Item
-	since         time.Time
+	since         int64 // when it was first seen in hand, in nanoseconds since 1970
 	before, after *Unit // in the lane's ring
 
-	mu      sync.Mutex
-	live    int  // items whose Work has not returned
-	parked  int  // of those, how many wait
-	held    bool // it has a slot
-	coming  chan struct{}
+	mu     sync.Mutex
+	live   int  // items whose Work has not returned
+	parked int  // of those, how many wait
+	held   bool // it has a slot
+	coming chan struct{}
+	met    *meeting // once one has arrived, or a unit of several waits
+}
+
+// meeting is where the items of a unit come together for one call.
+type meeting struct {
 	soon    map[*Item]time.Time // until when those wait that are parked
-	arrived []*Item             // in Arrive
+	arrived []*Item
 	call    func([]*Item)
 	called  chan struct{}
+}
+
+// meeting returns that of the unit.
+func (u *Unit) meeting() *meeting {
+	if u.met == nil {
+		u.met = &meeting{soon: map[*Item]time.Time{}, called: make(chan struct{})}
+	}
+	return u.met
 }
 
 func (u *Unit) add(it *Item) {
@@ -86,10 +99,7 @@ func (it *Item) Park(until time.Time) (drained <-chan struct{}) {
 	u.mu.Lock()
 	u.parked++
 	if len(u.items) > 1 {
-		if u.soon == nil {
-			u.soon = map[*Item]time.Time{}
-		}
-		u.soon[it] = until
+		u.meeting().soon[it] = until
 	}
 	u.rest()
 	u.meet()
@@ -120,7 +130,9 @@ func (it *Item) Unpark() {
 		}
 	}
 	u.parked--
-	delete(u.soon, it)
+	if u.met != nil {
+		delete(u.met.soon, it)
+	}
 	u.mu.Unlock()
 	l.mu.Lock()
 	l.parked--
@@ -138,12 +150,9 @@ const together = 5 * time.Millisecond
 func (it *Item) Arrive(call func([]*Item)) {
 	u := it.unit
 	u.mu.Lock()
-	u.arrived = append(u.arrived, it)
-	u.call = call
-	if u.called == nil {
-		u.called = make(chan struct{})
-	}
-	called := u.called
+	m := u.meeting()
+	m.arrived, m.call = append(m.arrived, it), call
+	called := m.called
 	u.meet()
 	u.mu.Unlock()
 	<-called
@@ -151,16 +160,17 @@ func (it *Item) Arrive(call func([]*Item)) {
 
 // meet makes the call when all have arrived who will.
 func (u *Unit) meet() {
-	if len(u.arrived) == 0 || u.live-u.parked > len(u.arrived) {
+	m := u.met
+	if m == nil || len(m.arrived) == 0 || u.live-u.parked > len(m.arrived) {
 		return
 	}
-	for _, until := range u.soon {
+	for _, until := range m.soon {
 		if time.Until(until) < together {
 			return
 		}
 	}
-	arrived, call, called := u.arrived, u.call, u.called
-	u.arrived, u.called = nil, nil
+	arrived, call, called := m.arrived, m.call, m.called
+	m.arrived, m.called = nil, make(chan struct{})
 	slices.SortFunc(arrived, func(a, b *Item) int { return cmp.Compare(a.seq, b.seq) })
 	go func() {
 		defer close(called)
