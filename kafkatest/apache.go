@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 
@@ -57,7 +56,7 @@ func NewApache(t testing.TB, cfg ApacheConfig) *Apache {
 	a := &Apache{Cluster: &Cluster{Timeout: realTimeout}, nodes: nodes}
 	var opts []kgo.Opt
 	if cfg.TLS {
-		opts = append(opts, kgo.DialTLSConfig(a.TLS()))
+		a.network.base = (&tls.Dialer{NetDialer: plainDialer, Config: a.TLS()}).DialContext
 	}
 	if len(cfg.Users) > 0 {
 		user := slices.Min(slices.Collect(maps.Keys(cfg.Users)))
@@ -71,21 +70,6 @@ func NewApache(t testing.TB, cfg ApacheConfig) *Apache {
 // TLS returns a configuration that trusts the nodes' certificate and no other;
 // nil without ApacheConfig.TLS.
 func (a *Apache) TLS() *tls.Config { return a.nodes.ClientTLS() }
-
-// Leader returns the number of the node that leads a partition.
-func (a *Apache) Leader(t testing.TB, topic string, partition int32) int {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), a.adminTimeout())
-	defer cancel()
-	topics, err := kadm.NewClient(a.admin).ListTopics(ctx, topic)
-	if err == nil {
-		err = topics.Error()
-	}
-	if err != nil {
-		t.Fatalf("kafkatest: find the leader of %s/%d: %v", topic, partition, err)
-	}
-	return int(topics[topic].Partitions[partition].Leader)
-}
 
 // Kill ends a node as a crash does (SIGKILL) and returns when it has ended. Its
 // data stay. The cluster gives it up after 4 s, and until then refuses a node of

@@ -86,7 +86,7 @@ type inventory struct {
 func (k *Cluster) look(ctx context.Context, named []Topic) (before inventory, err error) {
 	adm := kadm.NewClient(k.admin)
 	before = inventory{map[string]bool{}, map[string]bool{}, map[string]bool{}}
-	topics, err := adm.ListTopics(ctx)
+	topics, err := adm.ListTopics(fresh(ctx))
 	if err != nil {
 		return before, err
 	}
@@ -137,7 +137,7 @@ func (k *Cluster) sweep(t testing.TB, before inventory) {
 	if err == nil {
 		err = k.deleteGroups(ctx, keys(groups, before.groups))
 	}
-	topics, err2 := adm.ListTopics(ctx)
+	topics, err2 := adm.ListTopics(fresh(ctx))
 	if err2 == nil {
 		err2 = k.deleteTopics(ctx, keys(topics, before.topics))
 	}

@@ -2,6 +2,7 @@ package kafkatest
 
 import (
 	"context"
+	"net"
 	"slices"
 	"sync"
 	"testing"
@@ -12,24 +13,33 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// realTimeout is Cluster.Timeout on a real broker, which is five to ten times
-// slower in its first minute than afterwards.
-const realTimeout = 30 * time.Second
+// Cluster.Timeout on the embedded broker, and on a real one, which is five to ten
+// times slower in its first minute than afterwards.
+const (
+	embeddedTimeout = 10 * time.Second
+	realTimeout     = 30 * time.Second
+)
 
 // Cluster is a Kafka for one test and its subtests. All methods may be called
 // from several goroutines; those that take a testing.TB end the test when they
 // fail, so call them from the test's own goroutine.
 type Cluster struct {
-	// Timeout is how long Next and NextRecord wait for a record, and Send for
-	// its acknowledgement. NewCluster sets 10s for the embedded broker and
-	// 30s for a real one; change it before the first use.
+	// Timeout is how long Next and NextRecord wait for a record, Send for its
+	// acknowledgement, and Fault.Wait for a hit. NewCluster sets 10s for the
+	// embedded broker and 30s for a real one, Test sets 2h of virtual time;
+	// change it before the first use.
 	Timeout time.Duration
 
 	brokers  []string
-	opts     []kgo.Opt    // how to reach the brokers: addresses, dialer, TLS, SASL
-	embedded bool         // whether the broker is in this process
-	admin    *kgo.Client  // our own client: produces for Send, asks for Create and reports
-	begin    kadm.Offsets // ends of the topics that were there before the test (a real broker only)
+	opts     []kgo.Opt      // how to reach the brokers: addresses, dialer, TLS, SASL
+	embedded *kfake.Cluster // nil: a real one
+	virtual  bool           // whether time is virtual
+	untagged bool           // whether time would be virtual with -tags synctests
+	watchdog *watchdog      // of a Test
+	network  network        // what clients dial
+	clients  clients        // the open ones, in virtual time
+	admin    *kgo.Client    // our own client: produces for Send, asks for Create and reports
+	begin    kadm.Offsets   // ends of the topics that were there before the test (a real broker only)
 
 	mu      sync.Mutex
 	readers map[string]*reader // by topic, made at first use
@@ -43,33 +53,49 @@ type Cluster struct {
 // Partitions partitions; "audit:1" names topic audit with one. Topics that are
 // not named do not appear by themselves: see Create.
 //
+// In a synctest bubble it fails: Test is for that.
+//
 // The cluster is closed when the test has ended, after all that was registered
 // later with t.Cleanup: a Client or a Run of the same test ends before it.
 func NewCluster(t testing.TB, topics ...string) *Cluster {
 	t.Helper()
-	k := &Cluster{Timeout: 10 * time.Second}
+	if inBubble(t) {
+		t.Fatalf("kafkatest: NewCluster inside a synctest bubble, where its sockets stop the clock: use kafkatest.Test")
+	}
+	k := &Cluster{Timeout: embeddedTimeout}
 	if brokers := realBrokers(); len(brokers) > 0 {
 		k.Timeout = realTimeout
 		k.borrow(t, brokers, parseTopics(t, topics))
 		return k
 	}
-	k.embedded = true
-	fake, err := kfake.NewCluster(
-		kfake.NumBrokers(1),
-		kfake.GroupMinSessionTimeout(100*time.Millisecond),
-		kfake.BrokerConfigs(map[string]string{
-			// kfake's cleaner removes what an open transaction may still
-			// need, so it must not wake up inside a long test.
-			"log.cleaner.backoff.ms": "315360000000",
-		}),
-	)
+	k.embed(t, parseTopics(t, topics), kfake.NumBrokers(1))
+	return k
+}
+
+// embed starts the embedded broker with topics.
+func (k *Cluster) embed(t testing.TB, topics []Topic, opts ...kfake.Opt) {
+	t.Helper()
+	configs := map[string]string{
+		// kfake's cleaner removes what an open transaction may still
+		// need, so it must not wake up inside a long test.
+		"log.cleaner.backoff.ms": "315360000000",
+	}
+	if k.virtual {
+		// 100 ms in test binaries, which is dear where only requests cost.
+		configs["group.consumer.heartbeat.interval.ms"] = "5000"
+	}
+	fake, err := kfake.NewCluster(slices.Concat(opts, []kfake.Opt{
+		kfake.GroupMinSessionTimeout(100 * time.Millisecond),
+		kfake.BrokerConfigs(configs),
+	})...)
 	if err != nil {
 		t.Fatalf("kafkatest: start the embedded broker: %v", err)
 	}
 	t.Cleanup(fake.Close)
+	answerEpochs(fake)
+	k.embedded = fake
 	k.connect(t, fake.ListenAddrs())
-	k.Create(t, parseTopics(t, topics)...)
-	return k
+	k.Create(t, topics...)
 }
 
 // connect sets how k is reached and opens its own client.
@@ -86,14 +112,23 @@ func (k *Cluster) connect(t testing.TB, brokers []string, opts ...kgo.Opt) {
 		// kgo lets fetches wait for 5 s.
 		kgo.FetchMaxWait(250 * time.Millisecond),
 	}, opts...)
+	if k.virtual {
+		k.opts = append(k.opts, k.virtualOpts()...)
+	}
+	if k.network.base == nil {
+		k.network.base = plainDialer.DialContext
+	}
 	k.readers = map[string]*reader{}
-	admin, err := kgo.NewClient(k.Opts()...)
+	admin, err := kgo.NewClient(k.own()...)
 	if err != nil {
 		t.Fatalf("kafkatest: open a client: %v", err)
 	}
 	k.admin = admin
 	t.Cleanup(k.close)
 }
+
+// plainDialer dials as kgo does by itself.
+var plainDialer = &net.Dialer{Timeout: 10 * time.Second}
 
 // backoff begins at 10 ms where kgo begins at 250: a real broker answers nearly
 // every new client once with "try again". It ends at kgo's magnitude, so that
@@ -123,19 +158,30 @@ func (k *Cluster) Brokers() []string { return slices.Clone(k.brokers) }
 
 // Embedded tells whether the broker is the embedded one: for tests of what only
 // a real broker does, or of what it does not bear.
-func (k *Cluster) Embedded() bool { return k.embedded }
+func (k *Cluster) Embedded() bool { return k.embedded != nil }
 
 // Opts returns the options with which a kgo client reaches the cluster, and
-// which suit a test: addresses (and dialer, TLS and SASL where there are any),
-// no client metrics, no linger, quick metadata, retries and fetches. Options
-// given after them win. The slice is the caller's own.
-func (k *Cluster) Opts() []kgo.Opt { return slices.Clone(k.opts) }
+// which suit a test: addresses, a dialer on which faults happen (and which knows
+// TLS), SASL where there is any, no client metrics, no linger, quick metadata,
+// retries and fetches. Options given after them win, but for kgo.DialTLSConfig,
+// which kgo refuses beside a dialer. The slice is the caller's own.
+//
+// Clients that are opened with the options of one call are one process to Crash.
+func (k *Cluster) Opts() []kgo.Opt {
+	p := &process{net: &k.network}
+	return append(slices.Clone(k.opts), kgo.Dialer(p.dial))
+}
+
+// own returns the options of our own clients, which faults do not hit.
+func (k *Cluster) own() []kgo.Opt {
+	return append(slices.Clone(k.opts), kgo.Dialer(k.network.straight), kgo.ClientID("kafkatest"))
+}
 
 // Client returns a client of the cluster made of Opts and then opts. It is
 // closed, and leaves its group, when t's test ends.
 func (k *Cluster) Client(t testing.TB, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
-	cl, err := kgo.NewClient(slices.Concat(k.opts, opts)...)
+	cl, err := kgo.NewClient(append(k.Opts(), opts...)...)
 	if err != nil {
 		t.Fatalf("kafkatest: open a client: %v", err)
 	}

@@ -15,12 +15,71 @@
 // else of wherry, and code that uses Kafka without it is tested as well: Client
 // and Opts give kgo clients, SendRecord and NextRecord raw records.
 //
+// # An hour in a millisecond
+//
+// Test runs a test in virtual time: the clock jumps ahead whenever everything
+// waits. Send, Next, None, Run and clients are the same in it.
+//
+//	func TestPaymentIsTriedAgainAfterAnHour(t *testing.T) {
+//		kafkatest.Test(t, []string{"order.placed", "order.paid"}, func(t *testing.T, k *kafkatest.Cluster) {
+//			kafkatest.Run(t, newBilling(k.Client(t)))
+//			kafkatest.Send(t, k, OrderPlaced, "o-1", Order{…})
+//			kafkatest.None(t, k, OrderPaid, 59*time.Minute)
+//			kafkatest.Next(t, k, OrderPaid)
+//		})
+//	}
+//
+// It needs go test -tags synctests, and says so where the tag is missing. The code
+// under test needs no clock of its own: package time is the virtual one. What to
+// know of it:
+//
+//   - All time-outs pass in virtual time, brokers' too: a transaction that is held
+//     open over an hour's wait has been aborted when the hour is over.
+//   - Requests cost, waits do not: an idle consumer in a group costs about 40 ms of
+//     real time for each virtual hour, and a second for a day (five times that
+//     with -race): it has a fetch in wait for 5 s (kgo.FetchMaxWait) and sends a
+//     heartbeat as often. Longer ones make a long simulation cheaper.
+//   - A partition that is resumed or assigned while a fetch waits is asked for
+//     after that fetch, up to 5 s of virtual time later. Where a test measures
+//     shorter times, give its clients a shorter kgo.FetchMaxWait.
+//   - A sync.Mutex whose holder waits for a broker or a timer stops the clock, and
+//     so does a socket; the test is ended then and says where.
+//   - Cancelling a context cancels what is under way, in virtual time as well: a
+//     worker that ends its transaction with the context that ends the worker
+//     loses the transaction that the test has just seen the output of.
+//
+// # A Kafka that breaks, a little
+//
+// Faults hit single requests of the code under test, on any broker and in both
+// kinds of time. Requests says which: by kind, topic, group, transactional id and
+// client id, the first or the n-th.
+//
+//	k.Drop(t, r)           the request is lost, and its connection
+//	k.DropAfter(t, r)      the broker has done it, and the answer is lost
+//	k.Delay(t, r, d)       it arrives late
+//	k.Refuse(t, r, err)    it is answered with an error
+//	k.Crash(t, r)          its client dies before it leaves
+//	k.CrashAfter(t, r)     its client dies when the broker has done it
+//	k.Disconnect(t, node)  a node is gone
+//	k.MoveLeader(t, …)     a partition has another leader (AddNode gives it one)
+//
+// Each is over after one request, after Requests.Count of them, by Remove, or with
+// the test. Hits and Wait tell that it happened: a test whose fault never hit
+// proves nothing.
+//
+//	stop := kafkatest.Run(t, newBilling(k.Client(t)))
+//	crash := k.CrashAfter(t, kafkatest.Requests{Keys: []kmsg.Key{kmsg.OffsetCommit}, Group: "billing"})
+//	kafkatest.Send(t, k, OrderPlaced, "o-1", Order{…})
+//	crash.Wait(t, 1)
+//	stop()
+//	kafkatest.Run(t, newBilling(k.Client(t)))  // its successor
+//
 // # The same tests on a real Kafka
 //
 // The embedded broker is kfake. It has no replication, no throttling, and no
 // time between the end of a transaction and its markers; what it proves, a real
 // broker should confirm. With KAFKATEST_BROKERS=127.0.0.1:9092 in the
-// environment NewCluster borrows that cluster instead:
+// environment NewCluster borrows that cluster instead (Test does not):
 //
 //   - the topics that a test names are deleted and made anew; topics and groups
 //     that appeared during the test are deleted at its end;
@@ -32,7 +91,7 @@
 //
 // Measured on one Apache Kafka 4.1.1 node, this costs about 0.2 s per test.
 //
-// # A Kafka that breaks
+// # A Kafka that breaks in earnest
 //
 // NewApache starts one or three nodes of Apache Kafka for one test, from jars,
 // without Docker, and lets it kill, stop, pause and restart them. It needs Java

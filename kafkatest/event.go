@@ -39,7 +39,7 @@ func Send[T any](t testing.TB, k *Cluster, e Encoder[T], key string, v T) *kgo.R
 // headers of another language. Its partition is chosen by its key.
 func SendRecord(t testing.TB, k *Cluster, r *kgo.Record) *kgo.Record {
 	t.Helper()
-	ctx, cancel := k.within(t, k.Timeout)
+	ctx, cancel := k.within(t, k.longest())
 	defer cancel()
 	sent, err := k.admin.ProduceSync(ctx, r).First()
 	switch {
@@ -74,11 +74,11 @@ func Next[T any](t testing.TB, k *Cluster, e Decoder[T]) T {
 func NextRecord(t testing.TB, k *Cluster, topic string) *kgo.Record {
 	t.Helper()
 	rd := k.reader(t, topic)
-	ctx, cancel := k.within(t, k.Timeout)
+	ctx, cancel := k.within(t, k.longest())
 	defer cancel()
 	r, err := rd.next(ctx)
 	if err != nil {
-		t.Fatalf("kafkatest: no record on topic %q within %v: %v\n%s", topic, k.Timeout, err, k.report(topic, rd))
+		t.Fatalf("kafkatest: no record on topic %q within %v: %v\n%s%s", topic, k.longest(), err, k.report(topic, rd), k.hint())
 	}
 	return r
 }
@@ -89,12 +89,13 @@ func NextRecord(t testing.TB, k *Cluster, topic string) *kgo.Record {
 // accident on a slow broker.
 func None[T any](t testing.TB, k *Cluster, e Decoder[T], within time.Duration) {
 	t.Helper()
+	k.refuseLong(t, "None", within)
 	rd := k.reader(t, e.TopicName())
 	ctx, cancel := k.within(t, within)
 	defer cancel()
 	r, err := rd.next(ctx)
 	if errors.Is(err, errTimeout) {
-		ctx, cancel := k.within(t, k.Timeout)
+		ctx, cancel := k.within(t, k.longest())
 		defer cancel()
 		r, err = rd.rest(ctx, k.admin)
 	}

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -44,6 +44,11 @@ func (k *Cluster) reader(t testing.TB, topic string) *reader {
 		kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 	}
+	if k.virtual {
+		// It reads from the start of the test to its end: the fewer fetches, the
+		// less an idle hour costs. A record ends the wait at once.
+		opts = append(opts, kgo.FetchMaxWait(time.Minute))
+	}
 	at := map[int32]int64{}
 	if begin := k.begin[topic]; len(begin) > 0 {
 		parts := make(map[int32]kgo.Offset, len(begin))
@@ -54,7 +59,7 @@ func (k *Cluster) reader(t testing.TB, topic string) *reader {
 	} else {
 		opts = append(opts, kgo.ConsumeTopics(topic))
 	}
-	client, err := kgo.NewClient(slices.Concat(k.opts, opts)...)
+	client, err := kgo.NewClient(append(k.own(), opts...)...)
 	if err != nil {
 		t.Fatalf("kafkatest: open a reader: %v", err)
 	}

@@ -99,7 +99,7 @@ func (k *Cluster) await(ctx context.Context, want map[string]wanted) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		brokers, err := adm.ListBrokers(ctx)
+		brokers, err := adm.ListBrokers(fresh(ctx))
 		if err != nil {
 			return fmt.Errorf("list the brokers: %w", err)
 		}
@@ -153,7 +153,9 @@ func (k *Cluster) missing(ctx context.Context, broker int32, want map[string]wan
 
 // adminTimeout bounds one administrative step, so that a test with a dead
 // broker ends with a reason.
-func (k *Cluster) adminTimeout() time.Duration { return max(k.Timeout, 10*time.Second) }
+func (k *Cluster) adminTimeout() time.Duration {
+	return min(max(k.Timeout, 10*time.Second), time.Minute)
+}
 
 // parseTopics reads names of the forms "orders" and "orders:1". A colon cannot
 // be part of a topic's name in Kafka, so the form is unambiguous.
