@@ -51,6 +51,9 @@ func (d *delivery) Value(key any) any {
 }
 
 func deliveryFrom(ctx context.Context) *delivery {
+	if d, ok := ctx.(*delivery); ok { // a Consumer without policies
+		return d
+	}
 	d, _ := ctx.Value(deliveryKey{}).(*delivery)
 	return d
 }
@@ -58,6 +61,12 @@ func deliveryFrom(ctx context.Context) *delivery {
 // stageFrom returns the innermost stage of ctx: that of the layer in whose
 // call ctx was made.
 func stageFrom(ctx context.Context) *stage {
+	switch ctx := ctx.(type) {
+	case *delivery:
+		return &ctx.outputs.root
+	case *stage:
+		return ctx
+	}
 	if s, ok := ctx.Value(stageKey{}).(*stage); ok {
 		return s
 	}

@@ -26,6 +26,28 @@
 // [*RecordError] that names the record, unless a [Policy] knows what to do
 // about it.
 //
+// # When things fail
+//
+// Policies stand around the handlers, outermost first. Package retry tries
+// again, in place or by way of delay topics; package dlq hands on what cannot
+// be handled; both are plain middleware, for which [Wait] and [Publish] do the
+// work:
+//
+//	billing := &wherry.Consumer{
+//		Client: cl, Group: "billing",
+//		Handlers: []wherry.Route{OrderPlaced.Handler(pay)},
+//		Order:    wherry.ByKey, // one order waits, the others flow on
+//		Policies: []wherry.Policy{
+//			wherry.Telemetry{},
+//			&dlq.Queue{Topic: "billing.dlq"},
+//			retry.Policy{Attempts: 4, Initial: time.Second}, // after 1 s, 2 s, 4 s
+//		},
+//	}
+//
+// [Consumer].Order says which records wait for each other, Concurrency how
+// many are handled at once, Timeout how long an attempt may take, and
+// [Event.Batch] handles many together, with a result for each.
+//
 // # Outputs
 //
 // [Event.Publish] and [Publish] do not send: they stage. The records go out
@@ -57,18 +79,32 @@
 //   - Start: a new group begins at [Consumer].From, committed at once. An
 //     offset that the log does not hold stops with an [*OffsetRangeError]
 //     unless OnReset says otherwise.
-//   - Order: the records of a partition are handled one after the other.
-//   - Poison: bytes that do not decode stop the Consumer with a
-//     [*RecordError] of cause [CauseUndecodable]; nothing is skipped.
+//   - Order: [ByPartition], records are handled one after the other, and one
+//     that waits holds its partition. [ByKey], those of one key are, and others
+//     flow on, up to MaxHeld records in hand and MaxSpan offsets ahead; records
+//     without a key have no order. [Unordered], none have.
+//   - Finished set: [ByKey] and [Unordered], what has finished beyond the
+//     committed offset is kept in the commit's metadata, so that a successor
+//     does not handle it again. (Beyond 3,000 characters of it only the oldest
+//     record begins; a crash within the time between two commits, 100 ms,
+//     repeats what finished in it.)
+//   - No lost hand-off: a record leaves its topic only when its retry record
+//     or its dead letter is acknowledged.
+//   - Never early: a delayed record is not handled before its due time.
+//   - Poison: bytes that do not decode go to the dead letters unchanged where
+//     there is a dlq.Queue, and stop the Consumer with a [*RecordError] of cause
+//     [CauseUndecodable] where there is none; nothing is skipped.
 //   - Drain: when the context of Run is done, records in hand get
-//     [Consumer].Drain to finish; what is cut short is not committed and comes
-//     again. The group is left at once.
+//     [Consumer].Drain to finish and waits end at once; what is cut short is
+//     neither failed, dead-lettered nor committed, and comes again. The group is
+//     left at once.
 //   - Rebalance: what is done of a partition is committed before another
 //     member may begin; a revoked partition's outputs are refused. What a
 //     handler that ignores its context does outside Kafka cannot be stopped.
 //   - Alive: heartbeats never stop, whatever handlers do; one slow partition
 //     pauses alone.
-//   - Bounded: records in hand, staged outputs and their sizes have limits.
+//   - Bounded: records in hand, staged outputs, waits and their sizes have
+//     limits.
 //
 // # Life
 //

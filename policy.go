@@ -137,7 +137,7 @@ func attempt(next Handler) Handler {
 	return func(ctx context.Context, r *kgo.Record) error {
 		s, d := stageFrom(ctx), deliveryFrom(ctx)
 		if s != nil {
-			s.ofHandler()
+			s.handler = true
 		}
 		if d != nil && d.run.c.Timeout > 0 {
 			limited, clock := within(ctx, d.run.c.Timeout)

@@ -74,7 +74,7 @@ type stage struct {
 	own     []*kgo.Record
 	child   *stage
 	childAt int  // child's outputs stand before own[childAt]
-	handler bool // it is the stage of the handler, not of a policy
+	handler bool // it is the stage of the handler, not of a policy; set before the handler is called
 	ended   bool // the layer has returned: nothing is added any more
 }
 
@@ -110,13 +110,6 @@ func (s *stage) end() {
 	s.of.mu.Lock()
 	defer s.of.mu.Unlock()
 	s.ended = true
-}
-
-// ofHandler marks s as that of the handler itself.
-func (s *stage) ofHandler() {
-	s.of.mu.Lock()
-	defer s.of.mu.Unlock()
-	s.handler = true
 }
 
 // dropHandler drops what the handler staged in its last call inside s.

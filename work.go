@@ -30,6 +30,12 @@ func (r *run) work(ctx context.Context, tp topicPartition, handle Handler, hop H
 			return
 		}
 	}
+	if r.c.Order != ByPartition && it.Refused == nil {
+		// kgo makes the records of a batch together: one that waits would keep
+		// all of them.
+		own := *rec
+		rec, it.Record = &own, &own
+	}
 	rec.Topic, rec.Partition, rec.Offset = tp.topic, tp.partition, it.Offset // as before a first run
 	returned := false
 	defer func() {
