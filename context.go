@@ -30,6 +30,8 @@ type delivery struct {
 	hop         *kgo.Record // the record as read, where it came by a hop
 	outputs     outputs
 	instruments *instruments // of the innermost Telemetry
+	calls       int          // of the handler
+	last        error        // what the handler's last call returned
 	instead     error        // what stands for the handler's result: see instead()
 
 	message any   // of a batch: the Message
@@ -92,6 +94,17 @@ func GroupFrom(ctx context.Context) string {
 		return d.run.c.Group
 	}
 	return ""
+}
+
+// Outcome returns how often the handler itself was called for the record in
+// hand, whatever policies did, and what its last call returned: a policy that
+// gets nil learns whether the handler succeeded, or whether a policy inside
+// handed the record on, to a delay topic say. 0 and nil outside of a handler.
+func Outcome(ctx context.Context) (calls int, last error) {
+	if d := deliveryFrom(ctx); d != nil {
+		return d.calls, d.last
+	}
+	return 0, nil
 }
 
 // Attempt returns how often the record in hand has been tried, with this

@@ -147,6 +147,10 @@ func attempt(next Handler) Handler {
 			ctx = limited
 		}
 		err := next(ctx, r)
+		if d != nil {
+			d.calls++
+			d.last = err
+		}
 		if err == nil {
 			return nil
 		}

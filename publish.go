@@ -29,8 +29,8 @@ const (
 //
 // A record whose topic is empty, that is larger than the client's
 // [kgo.ProducerBatchMaxBytes] (an [*OutputError]), or that takes what is
-// staged over 10,000 records or 1 MiB is refused, and nothing of the call is
-// staged. Outside of a handler, after it returned, and after its partition was
+// staged over 10,000 records or 1 MiB (or over that ProducerBatchMaxBytes, where
+// it is more) is refused, and nothing of the call is staged. Outside of a handler, after it returned, and after its partition was
 // taken away, Publish returns an error: there, encode with [Event.Record] and
 // produce with a client of your own.
 //
@@ -163,9 +163,9 @@ func (s *stage) add(ctx context.Context, records []*kgo.Record) error {
 	if s.ended {
 		return fmt.Errorf("publish: %w", errReturned)
 	}
-	if o.count+len(records) > maxStagedRecords || o.bytes+bytes > maxStagedBytes {
+	if most := max(maxStagedBytes, o.limit); o.count+len(records) > maxStagedRecords || o.bytes+bytes > most {
 		return fmt.Errorf("publish: %d records of %d bytes in all are staged for one record, the limits are %d and %d",
-			o.count+len(records), o.bytes+bytes, maxStagedRecords, maxStagedBytes)
+			o.count+len(records), o.bytes+bytes, maxStagedRecords, most)
 	}
 	inHand := RecordFrom(ctx)
 	for _, r := range records {
