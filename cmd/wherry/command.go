@@ -16,7 +16,7 @@ type command struct {
 	name    string
 	summary string // one line, for the list of commands
 	// run does the work until it is done or ctx is. A usageError makes the
-	// exit code 2, flag.ErrHelp 0, any other error 1.
+	// exit code 2, a partialError 3, flag.ErrHelp 0, any other error 1.
 	run func(ctx context.Context, args []string, stdout, stderr io.Writer) error
 }
 
@@ -24,6 +24,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		brokerCommand,
+		dlqCommand,
 		versionCommand,
 	}
 }
@@ -36,6 +37,11 @@ type usageError struct {
 }
 
 func (e *usageError) Error() string { return e.text }
+
+// partialError says that the work was done but for some of it.
+type partialError struct{ text string }
+
+func (e *partialError) Error() string { return e.text }
 
 // run runs the subcommand that args name and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -50,14 +56,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			help(stdout)
 			return 0
 		}
-		name, args = args[0], []string{"-help"}
+		name, args = args[0], append(args[1:], "-help")
 	}
-	for _, c := range commands() {
+	return exitCode(choose(ctx, commands(), "", name, args, stdout, stderr), stderr)
+}
+
+// choose runs one of several commands. within is the name of the command that
+// they belong to, with a space, or empty.
+func choose(ctx context.Context, among []command, within, name string, args []string, stdout, stderr io.Writer) error {
+	for _, c := range among {
 		if c.name == name {
-			return exitCode(c.run(ctx, args, stdout, stderr), stderr)
+			return c.run(ctx, args, stdout, stderr)
 		}
 	}
-	return exitCode(&usageError{text: fmt.Sprintf("there is no command %q", name)}, stderr)
+	return &usageError{text: fmt.Sprintf("there is no command %q", within+name)}
 }
 
 // exitCode tells the user of err, in one line, and returns the exit code.
@@ -70,10 +82,13 @@ func exitCode(err error, stderr io.Writer) int {
 	case wrong && usage.told:
 		return 2
 	case wrong:
-		say(stderr, "wherry: %v: see \"wherry help\"\n", err)
+		say(stderr, "wherry: %s: see \"wherry help\"\n", printable(err.Error()))
 		return 2
 	}
-	say(stderr, "wherry: %s\n", strings.ReplaceAll(err.Error(), "\n", "; "))
+	say(stderr, "wherry: %s\n", printable(strings.ReplaceAll(err.Error(), "\n", "; ")))
+	if _, partial := errors.AsType[*partialError](err); partial {
+		return 3
+	}
 	return 1
 }
 
@@ -83,21 +98,48 @@ func say(w io.Writer, format string, args ...any) { _, _ = fmt.Fprintf(w, format
 // help writes the list of commands.
 func help(w io.Writer) {
 	say(w, "wherry works with services over Apache Kafka.\n\nUsage:\n\n  wherry <command> [flags]\n\nCommands:\n\n")
-	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	for _, c := range commands() {
-		say(table, "  %s\t%s\n", c.name, c.summary)
-	}
-	_ = table.Flush()
+	listCommands(w, commands())
 	say(w, "\n\"wherry help <command>\" shows the flags of a command.\n")
 }
 
-// parse parses the flags of the command that flags is named for. No command
-// takes arguments beside them. Help goes to stdout, faults and the usage to
+func listCommands(w io.Writer, all []command) {
+	table := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	for _, c := range all {
+		say(table, "  %s\t%s\n", c.name, c.summary)
+	}
+	_ = table.Flush()
+}
+
+// parse parses the flags of the command that flags is named for, which takes
+// no arguments beside them. Help goes to stdout, faults and the usage to
 // stderr.
 func parse(flags *flag.FlagSet, args []string, intro string, stdout, stderr io.Writer) error {
+	_, err := parseOperands(flags, nil, nil, args, intro, stdout, stderr)
+	return err
+}
+
+// parseOperands is parse for a command with operands, which may stand before
+// and after flags, and with groups of flags that other commands have too: each
+// is a FlagSet named by its title.
+func parseOperands(flags *flag.FlagSet, groups []*flag.FlagSet, operands, args []string, intro string, stdout, stderr io.Writer) ([]string, error) {
+	own := flag.NewFlagSet("", flag.ContinueOnError)
+	flags.VisitAll(func(f *flag.Flag) { own.Var(f.Value, f.Name, f.Usage) })
+	for _, g := range groups {
+		g.VisitAll(func(f *flag.Flag) { flags.Var(f.Value, f.Name, f.Usage) })
+	}
 	flags.Usage = func() {
-		say(flags.Output(), "Usage: wherry %s [flags]\n\n%s\n\nFlags:\n", flags.Name(), intro)
-		flags.PrintDefaults()
+		say(flags.Output(), "Usage: wherry %s", flags.Name())
+		for _, o := range operands {
+			say(flags.Output(), " <%s>", o)
+		}
+		say(flags.Output(), " [flags]\n\n%s\n\nFlags:\n", intro)
+		for _, g := range append([]*flag.FlagSet{own}, groups...) {
+			if g.Name() != "" {
+				say(flags.Output(), "\n%s\n", g.Name())
+			}
+			g.SetOutput(flags.Output())
+			g.PrintDefaults()
+		}
 	}
 	flags.SetOutput(stderr)
 	for _, a := range args {
@@ -105,14 +147,25 @@ func parse(flags *flag.FlagSet, args []string, intro string, stdout, stderr io.W
 			flags.SetOutput(stdout)
 		}
 	}
-	err := flags.Parse(args)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-		return err
-	case err != nil:
-		return &usageError{text: err.Error(), told: true}
-	case flags.NArg() > 0:
-		return &usageError{text: fmt.Sprintf("%s takes no argument %q", flags.Name(), flags.Arg(0))}
+	var given []string
+	for {
+		err := flags.Parse(args)
+		switch {
+		case errors.Is(err, flag.ErrHelp):
+			return nil, err
+		case err != nil:
+			return nil, &usageError{text: err.Error(), told: true}
+		}
+		if args = flags.Args(); len(args) == 0 {
+			break
+		}
+		if len(given) == len(operands) {
+			return nil, &usageError{text: fmt.Sprintf("%s takes no argument %q", flags.Name(), args[0])}
+		}
+		given, args = append(given, args[0]), args[1:]
 	}
-	return nil
+	if len(given) < len(operands) {
+		return nil, &usageError{text: fmt.Sprintf("%s needs a <%s>", flags.Name(), operands[len(given)])}
+	}
+	return given, nil
 }
