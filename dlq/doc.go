@@ -37,6 +37,16 @@
 //	fmt.Println(l.Topic, l.Partition, l.Offset, l.Cause, l.Error)
 //	err = cl.ProduceSync(ctx, l.Original()).FirstErr()
 //
+// # Replaying them
+//
+// A [Replayer] goes through a dead-letter topic and sends what a [Selection]
+// picks back to where it came from, to one consumer group alone, or elsewhere;
+// or parks or discards it. What was decided of a letter is kept in a ledger, a
+// topic beside it, so that a later run passes it over. A dry run counts and
+// touches nothing. The command wherry dlq is a Replayer for the terminal.
+//
+//	report, err := (&dlq.Replayer{Client: cl, Topic: "billing.dlq", Select: dlq.Selection{…}, Rate: 50}).Run(ctx)
+//
 // # Guarantees
 //
 //   - No lost hand-off: a record leaves its topic only when its dead letter is
