@@ -92,6 +92,13 @@ func (s *Setup) Follow(f Follower) { s.followers = append(s.followers, f) }
 // context.WithValue, the key should be of a type of the policy's own.
 func (s *Setup) WithValue(key, v any) { s.values = append(s.values, value{key, v}) }
 
+func (s *Setup) withValues(ctx context.Context) context.Context {
+	for _, v := range s.values {
+		ctx = context.WithValue(ctx, v.key, v.value) //nolint:fatcontext // once for a run
+	}
+	return ctx
+}
+
 // Need makes Run ensure that a topic exists with these settings, as
 // [EnsureTopics] does, before the Consumer reads its first record. Several
 // policies may need the same topic, with the same settings.

@@ -78,7 +78,7 @@ type stage struct {
 	ended   bool // the layer has returned: nothing is added any more
 }
 
-func (o *outputs) init(limit int, life context.Context) {
+func (o *outputs) init(life context.Context, limit int) {
 	o.limit, o.life = limit, life
 	o.root.of = o
 }

@@ -163,10 +163,7 @@ func (r *run) open(ctx context.Context) error {
 			r.log.WarnContext(ctx, "consumer: the topic does not exist yet, waiting for it", "topic", topic)
 		}
 	}
-	r.base = context.WithoutCancel(ctx)
-	for _, v := range r.setup.values {
-		r.base = context.WithValue(r.base, v.key, v.value)
-	}
+	r.base = r.setup.withValues(context.WithoutCancel(ctx))
 	if err := r.follow(ctx); err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ func (r *run) work(ctx context.Context, tp topicPartition, handle Handler, hop H
 	}()
 	d := &delivery{Context: ctx, run: r, item: it, record: rec}
 	it.Value = d
-	d.outputs.init(r.limit, ctx)
+	d.outputs.init(ctx, r.limit)
 	if hop.Origin != nil {
 		d.hop = rec
 		if d.record, d.instead = origin(hop, rec); d.instead != nil {
@@ -81,7 +81,7 @@ func origin(hop Hop, rec *kgo.Record) (r *kgo.Record, err error) {
 	err = guard(func(context.Context, *kgo.Record) (err error) {
 		r, err = hop.Origin(rec)
 		return err
-	})(nil, nil) //nolint:staticcheck // neither is used
+	})(context.Background(), nil)
 	if err == nil {
 		return r, nil
 	}
