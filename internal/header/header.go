@@ -29,6 +29,12 @@ const (
 	RetryDue       = "wherry-retry-due"
 	RetryDeadline  = "wherry-retry-deadline"
 	RetryError     = "wherry-retry-error"
+	// RetryRound is how often the whole of what retry.Topics wraps has failed.
+	// With a retry.Policy inside that is less than the attempts.
+	RetryRound = "wherry-retry-round"
+	// RetryUntil is before when no attempt may be made, where that is later
+	// than the record is due in this topic.
+	RetryUntil = "wherry-retry-until"
 )
 
 // A dead letter. See package dlq.
