@@ -93,8 +93,8 @@ func FuzzRead(f *testing.F) {
 		r := &kgo.Record{Key: []byte("k"), Value: []byte("v"), Timestamp: time.Unix(1, 0)}
 		for key, value := range map[string]string{
 			header.RetryTopic: topic, header.RetryPartition: partition, header.RetryOffset: offset, header.RetryTimestamp: timestamp,
-			header.RetryGroup: group, header.RetryAttempts: attempts, headerRound: round, header.RetryDue: due, header.RetryFirst: first,
-			headerUntil: until, header.RetryDeadline: deadline, header.RetryError: text,
+			header.RetryGroup: group, header.RetryAttempts: attempts, header.RetryRound: round, header.RetryDue: due, header.RetryFirst: first,
+			header.RetryUntil: until, header.RetryDeadline: deadline, header.RetryError: text,
 		} {
 			if value != "" {
 				header.Add(r, key, value)
