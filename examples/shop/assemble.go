@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -66,6 +67,9 @@ func newClient(cfg config, brokers []string) (*kgo.Client, error) {
 		kgo.SeedBrokers(brokers...),
 		kgo.ClientID("shop"),
 		kgo.ProducerLinger(0), // whoever places an order waits for it
+		// A process that died without a word is missed after so long, and others,
+		// or its next start, take over; kgo's default is 45 s.
+		kgo.SessionTimeout(10 * time.Second),
 		kgo.WithLogger(kslog.New(slog.New(atLeast{cfg.log.Handler(), slog.LevelWarn}))),
 	}, cfg.security...)...)
 	if err != nil {
@@ -87,7 +91,10 @@ func assemble(cfg config, cl *kgo.Client) []*part {
 		case ordersName:
 			p.service = &orders.Service{Client: cl, UserExists: users.Exists, Policies: policies, Logger: cfg.log}
 		case billingName:
-			p.service = &billing.Service{Client: cl, Policies: policies, Logger: cfg.log}
+			p.service = &billing.Service{
+				Client: cl, Payments: cfg.payments, RetryInitial: cfg.retry,
+				Policies: policies, Logger: cfg.log,
+			}
 		case authName:
 			p.service = &auth.Service{Users: users, Logger: cfg.log}
 		case notificationsName:
@@ -122,6 +129,7 @@ func tellReady(cfg config, http, broker string) {
 		_, _ = fmt.Fprintf(cfg.out, `
   place an order:  curl -X POST http://%[1]s/orders -H "Content-Type: application/json" -d '{"totalAmount": "99.99", "status": "pending", "userId": "user1"}'
   list orders:     curl http://%[1]s/orders
+  cancel one:      curl -X POST http://%[1]s/orders/ID/cancel
 `, http)
 	}
 	if cfg.brokers == nil {

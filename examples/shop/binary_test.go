@@ -11,9 +11,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/wherry-go/wherry/examples/shop/events"
 	"github.com/wherry-go/wherry/internal/embedded"
 )
 
@@ -153,13 +151,13 @@ func TestErrorsEndTheBinaryWithTheirText(t *testing.T) {
 	}
 }
 
-func TestFailingHandlerEndsTheBinaryWithCodeOne(t *testing.T) {
+func TestRecordThatCannotBeDeadLetteredEndsTheBinaryWithCodeOne(t *testing.T) {
 	t.Parallel()
 	brokers := start(t, "-services", "auth").brokers
 	c := launch(t, nil, "-http", "127.0.0.1:0", "-brokers", brokers[0])
 	c.started(t)
 	c.ready()
-	produce(t, brokers, &kgo.Record{Topic: events.OrderCreated.Topic, Value: []byte("no JSON")})
+	tooLarge(t, brokers)
 	require.Equal(t, 1, c.code(t))
-	require.NotEmpty(t, c.stderr.lines("shop: ", "order.created/", "undecodable"))
+	require.NotEmpty(t, c.stderr.lines("shop: ", "payment.created/", "cannot be written"))
 }

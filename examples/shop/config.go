@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/wherry-go/wherry/examples/shop/billing"
 )
 
 // The services, in the order in which they are told of.
@@ -36,6 +38,8 @@ type config struct {
 	data     string   // folder of the embedded broker
 	brokers  []string // of a Kafka elsewhere; none means the embedded broker
 	services []string // those that run in this process
+	payments billing.Payments
+	retry    time.Duration // the wait before the first retry of a payment
 
 	security []kgo.Opt // how to log in at brokers
 	unused   []string  // variables that are set and have no effect
@@ -58,8 +62,8 @@ func parse(args []string, getenv func(string) string) (config, error) {
 	flags.StringVar(&cfg.data, "data", ".wherry-shop", "`folder` of the embedded broker; \"\" keeps all in memory")
 	brokers := flags.String("brokers", "", "`host:port,…` of a Kafka; else a broker runs in this process, on "+embeddedAddr+" or a free port where that is taken")
 	services := flags.String("services", strings.Join(allServices, ","), "`names` of the services to run in this process")
-	payments := flags.String("payments", "ok", "how payments go: ok, fail, flaky or above=N")
-	retry := flags.Duration("retry-initial", time.Second, "the wait before the first retry")
+	payments := flags.String("payments", "ok", "how payments `go`: ok, fail, flaky (twice for each order) or above=N (those of more than N fail)")
+	flags.DurationVar(&cfg.retry, "retry-initial", time.Second, "the wait before a payment is tried again; the next two waits are twice and four times as long")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			flags.SetOutput(os.Stdout)
@@ -85,9 +89,12 @@ func parse(args []string, getenv func(string) string) (config, error) {
 	})
 	var err error
 	cfg.services, err = parseServices(*services)
-	faults = append(faults, err, checkPayments(*payments))
-	if *retry != time.Second {
-		faults = append(faults, errors.New("-retry-initial: nothing is retried yet, so it can only be 1s"))
+	faults = append(faults, err)
+	if cfg.payments, err = billing.ParsePayments(*payments); err != nil {
+		faults = append(faults, fmt.Errorf("-payments %q: %w", *payments, err))
+	}
+	if cfg.retry < time.Millisecond || cfg.retry > time.Minute {
+		faults = append(faults, fmt.Errorf("-retry-initial %v: choose from 1ms to 1m", cfg.retry))
 	}
 	cfg.security, cfg.unused, err = parseSecurity(getenv, cfg.brokers != nil)
 	return cfg, errors.Join(append(faults, err)...)
@@ -125,20 +132,6 @@ func parseServices(list string) ([]string, error) {
 		faults = append(faults, fmt.Errorf("-services is empty: choose from %s", strings.Join(allServices, ", ")))
 	}
 	return names, errors.Join(faults...)
-}
-
-// checkPayments takes ok alone: payments cannot fail before something handles
-// their failing.
-func checkPayments(mode string) error {
-	threshold, above := strings.CutPrefix(mode, "above=")
-	_, err := strconv.ParseUint(threshold, 10, 63)
-	switch {
-	case mode == "ok":
-		return nil
-	case mode == "fail", mode == "flaky", above && err == nil:
-		return fmt.Errorf("-payments %s: payments that fail are not there yet, so it can only be ok", mode)
-	}
-	return fmt.Errorf("-payments %q: choose from ok, fail, flaky, above=N (N a whole number)", mode)
 }
 
 // split returns the parts between commas, without spaces and empty ones.

@@ -3,8 +3,11 @@ package main
 import (
 	"flag"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/wherry-go/wherry/examples/shop/billing"
 )
 
 func TestFlagsThatAreLeftOutHaveTheirDefaults(t *testing.T) {
@@ -16,19 +19,25 @@ func TestFlagsThatAreLeftOutHaveTheirDefaults(t *testing.T) {
 	require.Equal(t, "127.0.0.1:9092", cfg.embedded)
 	require.Nil(t, cfg.brokers)
 	require.Equal(t, []string{"orders", "billing", "auth", "notifications"}, cfg.services)
+	require.Equal(t, billing.Payments{}, cfg.payments)
+	require.Equal(t, time.Second, cfg.retry)
 }
 
 func TestFlagsAreRead(t *testing.T) {
 	t.Parallel()
 	cfg, err := parse([]string{
 		"-http", ":1", "-data", "d", "-brokers", "a:1, b:2", "-services", "billing,auth,billing",
-		"-payments", "ok", "-retry-initial", "1s",
+		"-payments", "above=100", "-retry-initial", "10ms",
 	}, func(string) string { return "" })
 	require.NoError(t, err)
 	require.Equal(t, ":1", cfg.http)
 	require.Equal(t, "d", cfg.data)
 	require.Equal(t, []string{"a:1", "b:2"}, cfg.brokers)
 	require.Equal(t, []string{"billing", "auth"}, cfg.services)
+	above, err := billing.ParsePayments("above=100")
+	require.NoError(t, err)
+	require.Equal(t, above, cfg.payments)
+	require.Equal(t, 10*time.Millisecond, cfg.retry)
 }
 
 func TestFlagsThatAreRefused(t *testing.T) {
@@ -39,13 +48,10 @@ func TestFlagsThatAreRefused(t *testing.T) {
 	}{
 		{[]string{"-services", "orders,shipping"}, `-services: there is no service "shipping": choose from orders, billing, auth, notifications`},
 		{[]string{"-services", ","}, `-services is empty: choose from orders, billing, auth, notifications`},
-		{[]string{"-payments", "fail"}, `-payments fail: payments that fail are not there yet, so it can only be ok`},
-		{[]string{"-payments", "flaky"}, `-payments flaky: payments that fail are not there yet, so it can only be ok`},
-		{[]string{"-payments", "above=100"}, `-payments above=100: payments that fail are not there yet, so it can only be ok`},
 		{[]string{"-payments", "above=lots"}, `-payments "above=lots": choose from ok, fail, flaky, above=N (N a whole number)`},
 		{[]string{"-payments", "100"}, `-payments "100": choose from ok, fail, flaky, above=N (N a whole number)`},
 		{[]string{"-payments", ""}, `-payments "": choose from ok, fail, flaky, above=N (N a whole number)`},
-		{[]string{"-retry-initial", "2s"}, `-retry-initial: nothing is retried yet, so it can only be 1s`},
+		{[]string{"-retry-initial", "2m"}, `-retry-initial 2m0s: choose from 1ms to 1m`},
 		{[]string{"-brokers", ""}, `-brokers is empty: give host:port, or leave it out to have a broker in this process`},
 		{[]string{"-brokers", "a,b:0,:1"}, "-brokers: \"a\" is not host:port\n-brokers: \"b:0\" is not host:port\n-brokers: \":1\" is not host:port"},
 		{[]string{"orders"}, `"orders" is no flag: a flag begins with -`},
@@ -54,7 +60,7 @@ func TestFlagsThatAreRefused(t *testing.T) {
 			[]string{"-services", "x", "-payments", "y", "-retry-initial", "0s"},
 			"-services: there is no service \"x\": choose from orders, billing, auth, notifications\n" +
 				"-payments \"y\": choose from ok, fail, flaky, above=N (N a whole number)\n" +
-				"-retry-initial: nothing is retried yet, so it can only be 1s",
+				"-retry-initial 0s: choose from 1ms to 1m",
 		},
 	} {
 		_, err := parse(test.args, func(string) string { return "" })

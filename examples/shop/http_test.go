@@ -125,7 +125,9 @@ func TestUnknownRoutesAndMethodsAreAnsweredInTheEnvelope(t *testing.T) {
 		allow        string
 	}{
 		{"GET", "/nope", 404, ""},
-		{"POST", "/orders/1", 404, ""},
+		{"POST", "/orders/1/pay", 404, ""},
+		{"POST", "/orders/1", 405, "GET, HEAD"},
+		{"GET", "/orders/1/cancel", 405, "POST"},
 		{"GET", "/", 404, ""},
 		{"GET", "/docs", 404, ""},
 		{"DELETE", "/orders", 405, "GET, HEAD, POST"},
@@ -173,6 +175,10 @@ func TestOpenAPIDocumentSaysWhatIsAnswered(t *testing.T) {
 	require.Equal(t, "#/components/schemas/Order", created["properties"].(map[string]any)["data"].(map[string]any)["$ref"])
 	require.Equal(t, "#/components/schemas/Failure", post.Responses["400"].Content["application/json"].Schema["$ref"])
 	require.NotContains(t, post.Responses, "422")
+	require.Contains(t, doc.Paths["/orders/{id}"]["get"].Responses, "404")
+	cancel := doc.Paths["/orders/{id}/cancel"]["post"].Responses
+	require.Equal(t, "#/components/schemas/Order", cancel["200"].Content["application/json"].Schema["properties"].(map[string]any)["data"].(map[string]any)["$ref"])
+	require.Equal(t, "#/components/schemas/Failure", cancel["409"].Content["application/json"].Schema["$ref"])
 	var names []string
 	for name := range doc.Components.Schemas {
 		names = append(names, name)

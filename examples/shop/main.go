@@ -9,8 +9,10 @@
 // The way of an order: POST /orders writes a row of the table of orders and
 // then the event order.created; billing takes the money and tells of it with
 // payment.created; orders sets the row to paid; notifications tells the user
-// of both. Read on in this order: run in shop.go, then package events, then
-// the services.
+// of both. Where no money can be had, -payments fail, billing tries again and
+// at last tells payment.failed and writes a dead letter; orders then cancels the
+// order and tells order.cancelled. Read on in this order: run in shop.go, then
+// package events, then the services.
 package main
 
 import (

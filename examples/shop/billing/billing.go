@@ -3,8 +3,11 @@ package billing
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -17,30 +20,57 @@ import (
 // its work.
 const Group = "billing"
 
-// Service is the billing service: it pays each order that was created, and
-// says so with payment.created.
+// Service is the billing service: it takes the money for each order that was
+// created, and says so with payment.created, or, when it has given up, with
+// payment.failed and a dead letter.
 type Service struct {
 	// Client says how to reach the cluster. Required.
 	Client *kgo.Client
-	// Policies decide what happens around the handlers, outermost first.
+	// Payments says how payments go. The zero value lets them succeed.
+	Payments Payments
+	// RetryInitial is the wait before a payment is tried again; the next two
+	// waits are twice and four times as long. 0 means 1s.
+	RetryInitial time.Duration
+	// Policies stand outside of the service's own, outermost first.
 	Policies []wherry.Policy
 	// Logger tells what the service does. Required.
 	Logger *slog.Logger
 
-	once     sync.Once
-	consumer wherry.Consumer
+	once      sync.Once
+	consumer  wherry.Consumer
+	cancelled wherry.Table[events.Cancellation]
 }
 
 func (s *Service) init() {
 	s.once.Do(func() {
+		s.cancelled = wherry.Table[events.Cancellation]{
+			Client: s.Client,
+			Topic:  events.OrderCancelled.Topic,
+			Logger: s.Logger,
+		}
 		s.consumer = wherry.Consumer{
 			Client:   s.Client,
 			Group:    Group,
 			Handlers: []wherry.Route{events.OrderCreated.Handler(s.pay)},
-			Policies: s.Policies,
+			// An order that waits to be tried again holds up no other one.
+			Order:    wherry.ByKey,
+			Policies: slices.Concat(s.Policies, []wherry.Policy{follow{&s.cancelled}}, s.policies()),
 			Logger:   s.Logger,
 		}
 	})
+}
+
+// follow is a policy that changes nothing: it has the consumer follow a table for
+// as long as it runs.
+type follow struct{ table wherry.Follower }
+
+// Wrap returns next.
+func (f follow) Wrap(next wherry.Handler) wherry.Handler { return next }
+
+// Prepare declares the table.
+func (f follow) Prepare(s *wherry.Setup) error {
+	s.Follow(f.table)
+	return nil
 }
 
 // Ready is closed when the service knows which orders are its to pay. The
@@ -50,9 +80,9 @@ func (s *Service) Ready() <-chan struct{} {
 	return s.consumer.Ready()
 }
 
-// Run pays orders until ctx is done, and then returns nil; an order that
-// cannot be paid ends it with an error and stays to be paid. It can be called
-// once.
+// Run pays orders until ctx is done, and then returns nil. An order that cannot
+// be handed on as a dead letter either ends it with an error, and stays to be
+// paid. It can be called once.
 func (s *Service) Run(ctx context.Context) error {
 	s.init()
 	return s.consumer.Run(ctx)
@@ -61,10 +91,24 @@ func (s *Service) Run(ctx context.Context) error {
 // pay charges the user and stages payment.created, which is sent before the
 // order counts as handled.
 //
-// An order can come more than once: after a crash, and because orders tells
-// again what it is not sure to have told. The payment has the same id each
-// time, so that the order is still paid once.
+// An order can come more than once: after a crash, because orders tells again
+// what it is not sure to have told, and when a dead letter is replayed. The
+// payment has the same id each time, so that the order is still paid once. An
+// order that was cancelled, by its user or because a payment failed before, is
+// not charged, as far as is known here: orders decides which of a payment and a
+// cancellation came first.
 func (s *Service) pay(ctx context.Context, o events.Order) error {
+	cancelled, err := s.isCancelled(ctx, o.ID)
+	if err != nil {
+		return err
+	}
+	if cancelled {
+		s.Logger.InfoContext(ctx, "billing: order is cancelled, not charged", "order", o.ID)
+		return nil
+	}
+	if err := s.Payments.charge(wherry.Attempt(ctx), o.TotalAmount); err != nil {
+		return err
+	}
 	payment := events.Payment{
 		ID:        PaymentID(o.ID),
 		OrderID:   o.ID,
@@ -77,6 +121,15 @@ func (s *Service) pay(ctx context.Context, o events.Order) error {
 	}
 	s.Logger.InfoContext(ctx, "billing: paid", "order", o.ID, "amount", payment.Amount, "payment", payment.ID)
 	return nil
+}
+
+// isCancelled reports whether order.cancelled has been told of an order.
+func (s *Service) isCancelled(ctx context.Context, id string) (bool, error) {
+	_, found, err := s.cancelled.Get(ctx, id)
+	if _, garbled := errors.AsType[*wherry.RecordError](err); garbled {
+		return false, nil // bytes of a stranger's
+	}
+	return found, err
 }
 
 // namespace is that of payment ids; it was drawn once and must not change.

@@ -35,6 +35,22 @@ func TestPaymentIsWrittenAsTheSeedWritesIt(t *testing.T) {
 	require.JSONEq(t, `{"id":"p-1","orderId":"o-1","amount":"99.99","status":"PAID","createdAt":"2026-11-22T12:00:00.000Z","updatedAt":null}`, string(r.Value))
 }
 
+func TestFailureAndCancellationAreWrittenAsTheSeedWritesThem(t *testing.T) {
+	t.Parallel()
+	o := events.Order{ID: "o-1", TotalAmount: "99.99", Status: events.Pending, UserID: "user1", CreatedAt: noon, UpdatedAt: noon}
+	r, err := events.PaymentFailed.Record(o.ID, events.PaymentFailure{Order: o, Error: "declined", FailedAt: noon})
+	require.NoError(t, err)
+	require.Equal(t, "payment.failed", r.Topic)
+	require.JSONEq(t, `{"order":{"id":"o-1","totalAmount":"99.99","status":"pending","userId":"user1","createdAt":"2026-11-22T12:00:00.000Z","updatedAt":"2026-11-22T12:00:00.000Z"},"error":"declined","failedAt":"2026-11-22T12:00:00.000Z"}`, string(r.Value))
+	o.Status = events.Cancelled
+	r, err = events.OrderCancelled.Record(o.ID, events.Cancellation{Order: o, Reason: "declined", CancelledAt: noon})
+	require.NoError(t, err)
+	require.Equal(t, "order.cancelled", r.Topic)
+	require.JSONEq(t, `{"order":{"id":"o-1","totalAmount":"99.99","status":"cancelled","userId":"user1","createdAt":"2026-11-22T12:00:00.000Z","updatedAt":"2026-11-22T12:00:00.000Z"},"reason":"declined","cancelledAt":"2026-11-22T12:00:00.000Z"}`, string(r.Value))
+	_, err = events.PaymentFailed.Record("", events.PaymentFailure{})
+	require.ErrorContains(t, err, "the order has no id")
+}
+
 func TestTimeSurvivesWritingAndReading(t *testing.T) {
 	t.Parallel()
 	now := events.Now()

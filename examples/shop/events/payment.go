@@ -36,3 +36,21 @@ func (p Payment) Validate() error {
 // PaymentCreated says that an order was paid. Its key is the order's id. It
 // may come more than once for one payment, with the same payment id.
 var PaymentCreated = wherry.Event[Payment]{Topic: "payment.created"}
+
+// A PaymentFailure says why no money could be taken for an order.
+type PaymentFailure struct {
+	// Order is the order as billing was told of it.
+	Order Order `json:"order"`
+	// Error is what went wrong in the last attempt.
+	Error string `json:"error"`
+	// FailedAt is when billing gave up.
+	FailedAt Time `json:"failedAt"`
+}
+
+// Validate refuses a failure that belongs to no order.
+func (f PaymentFailure) Validate() error { return f.Order.Validate() }
+
+// PaymentFailed says that billing has given up on an order; the dead letter in
+// [BillingDeadLetters] says the same to operators. Its key is the order's id. It
+// may come more than once for one order.
+var PaymentFailed = wherry.Event[PaymentFailure]{Topic: "payment.failed"}

@@ -4,23 +4,29 @@ package notifications
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/wherry-go/wherry"
+	"github.com/wherry-go/wherry/dlq"
 	"github.com/wherry-go/wherry/examples/shop/events"
 )
 
-// Group is the consumer group of the service.
-const Group = "notifications"
+// Group is the consumer group of the service, and DeadLetters the topic of what
+// it could not handle.
+const (
+	Group       = "notifications"
+	DeadLetters = "notifications.dlq"
+)
 
 // Service is the notifications service. A notification is a line in the log
 // here; it is sent at least once, so a user may be told twice.
 type Service struct {
 	// Client says how to reach the cluster. Required.
 	Client *kgo.Client
-	// Policies decide what happens around the handlers, outermost first.
+	// Policies stand outside of the service's own, outermost first.
 	Policies []wherry.Policy
 	// Logger gets the notifications. Required.
 	Logger *slog.Logger
@@ -37,8 +43,10 @@ func (s *Service) init() {
 			Handlers: []wherry.Route{
 				events.OrderCreated.Handler(s.orderCreated),
 				events.PaymentCreated.Handler(s.paymentCreated),
+				events.PaymentFailed.Handler(s.paymentFailed),
+				events.OrderCancelled.Handler(s.orderCancelled),
 			},
-			Policies: s.Policies,
+			Policies: slices.Concat(s.Policies, []wherry.Policy{&dlq.Queue{Topic: DeadLetters}}),
 			Logger:   s.Logger,
 		}
 	})
@@ -68,5 +76,17 @@ func (s *Service) orderCreated(ctx context.Context, o events.Order) error {
 // topics are read side by side, so the order may not have been seen yet.
 func (s *Service) paymentCreated(ctx context.Context, p events.Payment) error {
 	s.Logger.InfoContext(ctx, "notifications: your payment was received", "order", p.OrderID, "amount", p.Amount)
+	return nil
+}
+
+// paymentFailed tells the user that no money could be taken.
+func (s *Service) paymentFailed(ctx context.Context, f events.PaymentFailure) error {
+	s.Logger.InfoContext(ctx, "notifications: your payment failed", "order", f.Order.ID, "to", f.Order.UserID, "error", f.Error)
+	return nil
+}
+
+// orderCancelled tells the user that the order is off.
+func (s *Service) orderCancelled(ctx context.Context, c events.Cancellation) error {
+	s.Logger.InfoContext(ctx, "notifications: your order was cancelled", "order", c.Order.ID, "to", c.Order.UserID, "reason", c.Reason)
 	return nil
 }

@@ -47,7 +47,25 @@ func (s *Service) Routes(api huma.API) {
 		Summary:     "List all orders, the oldest first",
 		Responses:   map[string]*huma.Response{"200": {Description: "Orders retrieved successfully"}},
 		Errors:      []int{http.StatusServiceUnavailable},
-	}, s.get)
+	}, s.list)
+
+	huma.Register(api, huma.Operation{
+		OperationID: "get-order",
+		Method:      http.MethodGet,
+		Path:        "/orders/{id}",
+		Summary:     "One order",
+		Responses:   map[string]*huma.Response{"200": {Description: "Order retrieved successfully"}},
+		Errors:      []int{http.StatusNotFound, http.StatusServiceUnavailable},
+	}, s.one(s.Find))
+
+	huma.Register(api, huma.Operation{
+		OperationID: "cancel-order",
+		Method:      http.MethodPost,
+		Path:        "/orders/{id}/cancel",
+		Summary:     "Cancel an order that is not paid yet",
+		Responses:   map[string]*huma.Response{"200": {Description: "Order cancelled successfully"}},
+		Errors:      []int{http.StatusNotFound, http.StatusConflict, http.StatusServiceUnavailable},
+	}, s.one(s.Cancel))
 }
 
 // postInput has the body as it came. huma would decode it into a struct, where
@@ -65,10 +83,10 @@ func (*postInput) Resolve(ctx huma.Context) []error {
 	return []error{huma.Error415UnsupportedMediaType("the body must be application/json")}
 }
 
-// postOutput is the order as it was placed, pending.
-type postOutput struct{ Body events.Order }
+// orderOutput is an order as it was placed, found or cancelled.
+type orderOutput struct{ Body events.Order }
 
-func (s *Service) post(ctx context.Context, in *postInput) (*postOutput, error) {
+func (s *Service) post(ctx context.Context, in *postInput) (*orderOutput, error) {
 	n, err := parseNewOrder(in.RawBody)
 	if err != nil {
 		return nil, s.status(err)
@@ -77,15 +95,31 @@ func (s *Service) post(ctx context.Context, in *postInput) (*postOutput, error) 
 	if err != nil {
 		return nil, s.status(err)
 	}
-	return &postOutput{order}, nil
+	return &orderOutput{order}, nil
 }
 
-// getOutput has all orders: [] when there are none, never null.
-type getOutput struct {
+// oneInput names an order.
+type oneInput struct {
+	ID string `path:"id" doc:"the order's id"`
+}
+
+// one answers with the order that do returns.
+func (s *Service) one(do func(ctx context.Context, id string) (events.Order, error)) func(context.Context, *oneInput) (*orderOutput, error) {
+	return func(ctx context.Context, in *oneInput) (*orderOutput, error) {
+		order, err := do(ctx, in.ID)
+		if err != nil {
+			return nil, s.status(err)
+		}
+		return &orderOutput{order}, nil
+	}
+}
+
+// listOutput has all orders: [] when there are none, never null.
+type listOutput struct {
 	Body []events.Order `nullable:"false"`
 }
 
-func (s *Service) get(ctx context.Context, _ *struct{}) (*getOutput, error) {
+func (s *Service) list(ctx context.Context, _ *struct{}) (*listOutput, error) {
 	select {
 	case <-s.Ready():
 	default: // List would wait
@@ -95,7 +129,7 @@ func (s *Service) get(ctx context.Context, _ *struct{}) (*getOutput, error) {
 	if err != nil {
 		return nil, s.status(err)
 	}
-	return &getOutput{orders}, nil
+	return &listOutput{orders}, nil
 }
 
 // status returns err as the answer to a client. What it does not know is
@@ -114,9 +148,15 @@ func (s *Service) status(err error) error {
 	if unknown, ok := errors.AsType[*UnknownUserError](err); ok {
 		return huma.Error404NotFound(unknown.Error())
 	}
+	if unknown, ok := errors.AsType[*UnknownOrderError](err); ok {
+		return huma.Error404NotFound(unknown.Error())
+	}
+	if paid, ok := errors.AsType[*PaidError](err); ok {
+		return huma.Error409Conflict(paid.Error())
+	}
 	if unconfirmed, ok := errors.AsType[*UnconfirmedError](err); ok {
 		s.Logger.Warn("orders: order not confirmed", "order", unconfirmed.OrderID, "error", unconfirmed.Err)
-		return huma.Error503ServiceUnavailable("Order " + unconfirmed.OrderID + " could not be confirmed: look for it in GET /orders before placing it again")
+		return huma.Error503ServiceUnavailable("Order " + unconfirmed.OrderID + " could not be confirmed: look at it in GET /orders before you try again")
 	}
 	if errors.Is(err, ErrNotReady) {
 		return huma.Error503ServiceUnavailable("The orders service is not ready yet")

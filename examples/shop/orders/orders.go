@@ -4,20 +4,28 @@ package orders
 import (
 	"cmp"
 	"context"
+	"errors"
+	"iter"
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/wherry-go/wherry"
+	"github.com/wherry-go/wherry/dlq"
 	"github.com/wherry-go/wherry/examples/shop/events"
+	"github.com/wherry-go/wherry/retry"
 )
 
 // Group is the consumer group of the service: any number of processes share
-// its work.
-const Group = "orders"
+// its work. DeadLetters is the topic of what it could not handle.
+const (
+	Group       = "orders"
+	DeadLetters = "orders.dlq"
+)
 
 // Service is the orders service. Its orders are a table in Kafka, which every
 // process of the service follows as a whole; there is no other database.
@@ -26,14 +34,15 @@ type Service struct {
 	Client *kgo.Client
 	// UserExists reports whether there is a user with that id. Required.
 	UserExists func(ctx context.Context, id string) (bool, error)
-	// Policies decide what happens around the handlers, outermost first.
+	// Policies stand outside of the service's own, outermost first.
 	Policies []wherry.Policy
 	// Logger tells what the service does. Required.
 	Logger *slog.Logger
 
-	once     sync.Once
-	table    wherry.Table[events.Order]
-	consumer wherry.Consumer
+	once      sync.Once
+	table     wherry.Table[events.Order]
+	cancelled wherry.Table[events.Cancellation] // what order.cancelled has told
+	consumer  wherry.Consumer
 }
 
 func (s *Service) init() {
@@ -43,39 +52,61 @@ func (s *Service) init() {
 			Topic:  events.OrdersTable,
 			Logger: s.Logger,
 		}
+		s.cancelled = wherry.Table[events.Cancellation]{
+			Client: s.Client,
+			Topic:  events.OrderCancelled.Topic,
+			Logger: s.Logger,
+		}
 		s.consumer = wherry.Consumer{
-			Client:   s.Client,
-			Group:    Group,
-			Handlers: []wherry.Route{events.PaymentCreated.Handler(s.paid)},
-			Policies: s.Policies,
-			Logger:   s.Logger,
+			Client: s.Client,
+			Group:  Group,
+			Handlers: []wherry.Route{
+				events.PaymentCreated.Handler(s.paymentCreated),
+				events.PaymentFailed.Handler(s.paymentFailed),
+				{Topic: events.BillingDeadLetters, Handler: s.billingDeadLetter},
+				inbox.Handler(s.decide),
+			},
+			Order: wherry.ByKey,
+			// What cannot be handled for other reasons than its own bytes mostly
+			// has to do with Kafka itself, which is soon well again.
+			Policies: slices.Concat(s.Policies, []wherry.Policy{
+				&dlq.Queue{Topic: DeadLetters},
+				retry.Policy{Attempts: 6, Initial: 200 * time.Millisecond},
+			}),
+			// A decision that is begun is brought to its end before another
+			// process may take the same one.
+			Drain:  patience,
+			Logger: s.Logger,
 		}
 	})
 }
 
-// Ready is closed when orders can be placed, listed and paid. The fields must
-// be set before.
+// Ready is closed when orders can be placed, listed, paid and cancelled. The
+// fields must be set before.
 func (s *Service) Ready() <-chan struct{} {
 	s.init()
 	return s.consumer.Ready() // it runs when the table is restored
 }
 
-// Run is the service until ctx is done; it then returns nil. A payment that
-// cannot be handled, and a table that is lost, end it with an error. It can be
-// called once.
+// Run is the service until ctx is done; it then returns nil. A table that is
+// lost, and a record that cannot be handed on as a dead letter either, end it with
+// an error. It can be called once.
 func (s *Service) Run(ctx context.Context) error {
 	s.init()
-	// The table outlives the consumer, whose last handlers read it.
-	tableCtx, stopTable := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopTable()
+	// The tables outlive the consumer, whose last handlers read them.
+	tables, stopTables := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopTables()
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.table.Run(tableCtx) })
+	g.Go(func() error { return s.table.Run(tables) })
+	g.Go(func() error { return s.cancelled.Run(tables) })
 	g.Go(func() error {
-		defer stopTable()
-		select {
-		case <-s.table.Ready():
-		case <-ctx.Done():
-			return nil
+		defer stopTables()
+		for _, ready := range []<-chan struct{}{s.table.Ready(), s.cancelled.Ready()} {
+			select {
+			case <-ready:
+			case <-ctx.Done():
+				return nil
+			}
 		}
 		if err := s.tellAgain(ctx); err != nil {
 			return err
@@ -85,55 +116,35 @@ func (s *Service) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// paid sets the order of a payment to paid. A payment that comes again changes
-// nothing.
-func (s *Service) paid(ctx context.Context, p events.Payment) error {
-	// The row was acknowledged before anybody heard of the order, but perhaps
-	// to another process, and this one's table may lag behind.
-	if err := s.table.Sync(ctx); err != nil {
-		return err
-	}
-	order, found, err := s.table.Get(ctx, p.OrderID)
-	switch {
-	case err != nil:
-		return err
-	case !found:
-		// No later time finds it, so stopping for it would stop for ever.
-		s.Logger.WarnContext(ctx, "orders: a payment of an order that does not exist", "order", p.OrderID, "payment", p.ID)
-		return nil
-	case order.Status == events.Paid:
-		return nil
-	}
-	order.Status = events.Paid
-	// The payment's time, not the present: two of its records in a row write
-	// the same row.
-	if p.CreatedAt.After(order.UpdatedAt.Time) {
-		order.UpdatedAt = p.CreatedAt
-	}
-	row, err := s.table.Record(order.ID, order)
-	if err != nil {
-		return err
-	}
-	if err := wherry.Publish(ctx, row); err != nil {
-		return err
-	}
-	s.Logger.InfoContext(ctx, "orders: order paid", "order", order.ID, "payment", p.ID)
-	return nil
-}
-
 // List returns all orders, the oldest first. An order whose Place has returned
-// in this process is among them.
+// in this process is among them. A row that is no order is left out.
 func (s *Service) List(ctx context.Context) ([]events.Order, error) {
 	s.init()
 	orders := []events.Order{} // not nil: JSON's [] rather than null
-	for m, err := range s.table.All(ctx) {
+	for order, err := range s.all(ctx) {
 		if err != nil {
 			return nil, err
 		}
-		orders = append(orders, m.Value)
+		orders = append(orders, order)
 	}
 	slices.SortFunc(orders, func(a, b events.Order) int {
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt.Time), cmp.Compare(a.ID, b.ID))
 	})
 	return orders, nil
+}
+
+// all ranges over the orders. What somebody else wrote into their topic, and is no
+// order, is told of and left out: one row must not hide all others.
+func (s *Service) all(ctx context.Context) iter.Seq2[events.Order, error] {
+	return func(yield func(events.Order, error) bool) {
+		for m, err := range s.table.All(ctx) {
+			if garbled, ok := errors.AsType[*wherry.RecordError](err); ok {
+				s.Logger.WarnContext(ctx, "orders: a row of the table is no order", "error", garbled)
+				continue
+			}
+			if !yield(m.Value, err) {
+				return
+			}
+		}
+	}
 }

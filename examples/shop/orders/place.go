@@ -12,10 +12,10 @@ import (
 	"github.com/wherry-go/wherry/examples/shop/events"
 )
 
-// patience is how long an order may take to be placed.
+// patience is how long an order may take to be placed or cancelled.
 const patience = 8 * time.Second
 
-// ErrNotReady is returned by Place until the service is ready.
+// ErrNotReady is returned by Place, Find and Cancel until the service is ready.
 var ErrNotReady = errors.New("the orders service is not ready yet")
 
 // UnknownUserError says that an order names a user who does not exist.
@@ -23,8 +23,8 @@ type UnknownUserError struct{ ID string }
 
 func (e *UnknownUserError) Error() string { return fmt.Sprintf("User with ID %s not found", e.ID) }
 
-// UnconfirmedError says that it is not known whether an order was placed: it
-// may appear later.
+// UnconfirmedError says that it is not known whether an order was placed, or
+// cancelled: it may be so later.
 type UnconfirmedError struct {
 	OrderID string
 	Err     error
@@ -119,19 +119,19 @@ func (s *Service) write(ctx context.Context, row, created *kgo.Record) error {
 // twice, which everyone who handles order.created has to bear anyway.
 func (s *Service) tellAgain(ctx context.Context) error {
 	var told []*kgo.Record
-	for m, err := range s.table.All(ctx) {
+	for order, err := range s.all(ctx) {
 		if err != nil {
 			return err
 		}
-		if m.Value.Status != events.Pending {
+		if order.Status != events.Pending {
 			continue
 		}
-		r, err := events.OrderCreated.Record(m.Value.ID, m.Value)
+		r, err := events.OrderCreated.Record(order.ID, order)
 		if err != nil {
 			return err
 		}
 		told = append(told, r)
-		s.Logger.InfoContext(ctx, "orders: order is pending, told again", "order", m.Value.ID)
+		s.Logger.InfoContext(ctx, "orders: order is pending, told again", "order", order.ID)
 	}
 	acks := make(chan error, len(told))
 	for _, r := range told {

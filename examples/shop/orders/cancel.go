@@ -1,0 +1,100 @@
+package orders
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/wherry-go/wherry/examples/shop/events"
+)
+
+// UnknownOrderError says that there is no order with an id.
+type UnknownOrderError struct{ ID string }
+
+func (e *UnknownOrderError) Error() string { return fmt.Sprintf("Order with ID %s not found", e.ID) }
+
+// PaidError says that an order cannot be cancelled any more.
+type PaidError struct{ OrderID string }
+
+func (e *PaidError) Error() string {
+	return fmt.Sprintf("Order with ID %s is paid and cannot be cancelled", e.OrderID)
+}
+
+// Find returns the order with that id, also one that was placed in another
+// process a moment ago. Its error for one that does not exist is an
+// *UnknownOrderError.
+func (s *Service) Find(ctx context.Context, id string) (events.Order, error) {
+	select {
+	case <-s.Ready():
+	default:
+		return events.Order{}, ErrNotReady
+	}
+	order, found, err := s.table.Get(ctx, id)
+	if err == nil && !found {
+		order, found, err = s.latest(ctx, id)
+	}
+	if err == nil && !found {
+		err = &UnknownOrderError{ID: id}
+	}
+	return order, err
+}
+
+// Cancel cancels an order for its user and returns it when that is decided and
+// Find has it. An order that is cancelled already is returned as it is. The error
+// for one that is paid, or whose payment comes first, is a *PaidError.
+//
+// A payment that is under way is not stopped by it, but not tried again either;
+// one that succeeds nevertheless is to be paid back.
+func (s *Service) Cancel(ctx context.Context, id string) (events.Order, error) {
+	order, err := s.Find(ctx, id)
+	if err != nil || order.Status != events.Pending {
+		return cancelled(order, err)
+	}
+	asked, err := inbox.Record(id, change{OrderID: id, To: events.Cancelled, At: events.Now(), Reason: "Cancelled by the user"})
+	if err != nil {
+		return order, err
+	}
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), patience, errors.New("it was not decided in time"))
+	defer cancel()
+	if err := s.send(ctx, asked); err != nil {
+		return order, &UnconfirmedError{OrderID: id, Err: err}
+	}
+	// It may be decided in another process. The table hears of it in any case.
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for order.Status == events.Pending {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return order, &UnconfirmedError{OrderID: id, Err: context.Cause(ctx)}
+		}
+		if order, _, err = s.table.Get(ctx, id); err != nil {
+			return order, err
+		}
+	}
+	return cancelled(order, nil)
+}
+
+// cancelled is the answer to who wants to cancel an order that is not pending.
+func cancelled(order events.Order, err error) (events.Order, error) {
+	if err == nil && order.Status != events.Cancelled {
+		err = &PaidError{OrderID: order.ID}
+	}
+	return order, err
+}
+
+// send produces r and returns when it is acknowledged or ctx is done. It never
+// waits for room in the client's buffer.
+func (s *Service) send(ctx context.Context, r *kgo.Record) error {
+	sent := make(chan error, 1)
+	s.Client.TryProduce(ctx, r, func(_ *kgo.Record, err error) { sent <- err })
+	select {
+	case err := <-sent:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
