@@ -51,6 +51,9 @@ func failureOf(r *kgo.Record, err error) failure {
 
 type loggerKey struct{}
 
+// maxKeyLogged bounds the key in a log line.
+const maxKeyLogged = 64
+
 // logRetry logs a failure that nobody else will hear of.
 func logRetry(ctx context.Context, r *kgo.Record, attempt int, wait time.Duration, err error) {
 	log, ok := ctx.Value(loggerKey{}).(*slog.Logger)
@@ -58,5 +61,5 @@ func logRetry(ctx context.Context, r *kgo.Record, attempt int, wait time.Duratio
 		return // not in a Consumer
 	}
 	log.WarnContext(ctx, "retry: failed, trying again",
-		"topic", r.Topic, "partition", r.Partition, "offset", r.Offset, "attempt", attempt, "in", wait, "error", err)
+		"topic", r.Topic, "partition", r.Partition, "offset", r.Offset, "key", cut(string(r.Key), maxKeyLogged), "attempt", attempt, "in", wait, "error", err)
 }
