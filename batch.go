@@ -3,6 +3,7 @@ package wherry
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -23,7 +24,14 @@ const defaultBatch = 100
 // batch counts as one of the Consumer's Concurrency.
 //
 // fn publishes with the Context of the message that an output belongs to. The
-// context it is given has no record and serves for everything else.
+// context it is given has no record and serves for everything else. With
+// either, [Wait] parks the batch as a whole; when such a wait is interrupted
+// none of its records counts as handled. The Consumer's Timeout is for a call
+// of fn.
+//
+// The records of a batch pass their policies side by side until they meet at
+// fn: a policy must not let one of them wait for another, as with a lock that
+// it holds while it calls the next handler.
 //
 // The messages of a batch are in the order of their partition. [ByPartition],
 // the next batch begins when all records of the one before are done, so a
@@ -40,8 +48,14 @@ func (e Event[T]) Batch(fn func(ctx context.Context, batch []Message[T]) []error
 		if d == nil {
 			return each(ctx, []Message[T]{m}, fn)[0]
 		}
-		d.message = m
+		own := d.tick(nil) // the clock of the batch counts
+		own.stop()
+		d.message = arrival[T]{m, own}
+		d.result = &RecordError{Cause: CausePanic, Err: errGoexit} // unless fn returns
 		d.item.Arrive(func(items []*lane.Item) { together(d, items, fn) })
+		d.message = nil
+		d.tick(own)
+		own.start()
 		return d.result
 	}
 	return Route{Topic: e.Topic, Handler: handle, Size: defaultBatch}
@@ -54,26 +68,50 @@ func (r Route) Sized(size int, linger time.Duration) Route {
 	return r
 }
 
+// arrival is a message that has come to its batch, with the clock of its own
+// attempt.
+type arrival[T any] struct {
+	Message[T]
+	clock *clock
+}
+
 // together calls fn with the messages of the deliveries that have arrived, and
 // hands each its result.
 func together[T any](d *delivery, items []*lane.Item, fn func(context.Context, []Message[T]) []error) {
 	batch := make([]Message[T], len(items))
+	deliveries, clocks := make([]*delivery, len(items)), make([]*clock, len(items))
 	for i, it := range items {
-		d, _ := it.Value.(*delivery)
-		batch[i], _ = d.message.(Message[T])
-		d.result = errGoexit // unless fn returns
+		deliveries[i] = it.Value.(*delivery)
+		own := deliveries[i].message.(arrival[T])
+		batch[i], clocks[i] = own.Message, own.clock
 	}
-	ctx := d.Context
+	ctx := context.WithValue(d.Context, batchKey{}, d)
 	if limit := d.run.c.Timeout; limit > 0 {
-		limited, clock := within(ctx, limit)
-		defer clock.end()
+		limited, all := within(ctx, limit)
+		defer all.end()
+		for _, d := range deliveries {
+			d.tick(all)
+		}
+		// The messages' own contexts end with that of the batch.
+		defer context.AfterFunc(limited, func() {
+			for _, own := range clocks {
+				own.strike()
+			}
+		})()
 		ctx = limited
 	}
 	results := each(ctx, batch, fn)
-	for i, it := range items {
-		it.Value.(*delivery).result = results[i]
+	interrupted := slices.ContainsFunc(deliveries, func(d *delivery) bool { return d.interrupted.Load() })
+	for i, d := range deliveries {
+		d.result = results[i]
+		if interrupted { // the call was cut short, and with it what it did for the others
+			d.interrupted.Store(true)
+		}
 	}
 }
+
+// batchKey is for a record of a batch, in the context of the batch.
+type batchKey struct{}
 
 // each calls fn and returns a result for each message, whatever fn does.
 func each[T any](ctx context.Context, batch []Message[T], fn func(context.Context, []Message[T]) []error) []error {

@@ -77,7 +77,7 @@ func (r *run) commit(ctx context.Context, which func() []*partition, then func()
 	var moving []*partition
 	for _, p := range which() {
 		r.mu.Lock()
-		topic, seen := r.topics[p.topic], p.changes
+		id, seen := p.id, p.changes
 		// A member that was thrown out joins again under another id; what it
 		// had before may be somebody else's.
 		ours := p.placed && p.member == member && !p.lane.WasCut()
@@ -85,7 +85,7 @@ func (r *run) commit(ctx context.Context, which func() []*partition, then func()
 		if !ours {
 			continue
 		}
-		if at := r.position(p, topic); at.changes != seen && at.Offset >= 0 {
+		if at := r.position(p, id, seen); at.changes != seen && at.Offset >= 0 {
 			offsets[p.topicPartition] = at
 			moving = append(moving, p)
 		}
@@ -107,6 +107,8 @@ func (r *run) commit(ctx context.Context, which func() []*partition, then func()
 	switch {
 	case err == nil:
 		return true
+	case errors.Is(err, kerr.OffsetMetadataTooLarge):
+		r.shorten(err)
 	case ctx.Err() != nil, rejoins(err):
 		if errors.Is(err, kerr.UnknownMemberID) || errors.Is(err, kerr.IllegalGeneration) {
 			r.cl.ForceRebalance() // kgo would notice at its next heartbeat
@@ -125,13 +127,37 @@ func (r *run) commit(ctx context.Context, which func() []*partition, then func()
 // position is how far a partition has come.
 type position struct {
 	lane.Mark
+	topic    kadm.TopicID
 	finished string // beyond it, as metadata
 	changes  uint64
 }
 
-func (r *run) position(p *partition, topic kadm.TopicID) (at position) {
-	at.Mark, at.finished, at.changes = p.lane.Position(topic)
+// position returns how far p has come, without what has finished if that is
+// what was seen before.
+func (r *run) position(p *partition, id kadm.TopicID, seen uint64) (at position) {
+	limit := int(r.setLimit.Load())
+	if at.topic = id; id == (kadm.TopicID{}) {
+		limit = 0
+	}
+	at.Mark, at.finished, at.changes = p.lane.Position(id, limit, seen)
 	return at
+}
+
+// shorten makes finished sets fit brokers whose offset.metadata.max.bytes is
+// less than Kafka's 4,096.
+func (r *run) shorten(err error) {
+	const least = 64 // says hardly anything
+	limit := r.setLimit.Load() / 2
+	if limit < least {
+		limit = 0
+	}
+	r.setLimit.Store(limit)
+	r.log.Warn("consumer: the brokers take less metadata with an offset than Kafka by default (offset.metadata.max.bytes): fewer records may run ahead of one that waits, or, at 0, a crash handles them again", "limit", limit, "error", err)
+}
+
+// anew is the error of a topic that is not the one that was read.
+func anew(topic string) error {
+	return fmt.Errorf("topic %s was deleted and made anew while it was read: run another Consumer, and see OnReset for the group's old offsets", topic)
 }
 
 func sameInstance(err error) error {
@@ -167,6 +193,16 @@ func (r *run) commitOffsets(ctx context.Context, offsets map[topicPartition]posi
 	// Since version 10 (KIP-848) topics go by id.
 	if err := r.learnTopics(ctx, names); err != nil {
 		return nil, err
+	}
+	for tp, at := range offsets {
+		r.mu.Lock()
+		id := r.topics[tp.topic]
+		r.mu.Unlock()
+		if at.topic != (kadm.TopicID{}) && at.topic != id { // these offsets would be taken for the other's
+			err := anew(tp.topic)
+			r.fail(err)
+			return nil, err
+		}
 	}
 	nameOf := map[[16]byte]string{}
 	for _, name := range names {

@@ -66,7 +66,8 @@ type Consumer struct {
 	MaxWait time.Duration
 	// From is where a group begins that has committed nothing yet. It is
 	// committed at once, so that a second start does not move it. Partitions
-	// that are added while the Consumer runs are read from their start. The
+	// that are added while the Consumer runs, and the topics that policies
+	// subscribe to, are read from their start. The
 	// zero value is [Earliest].
 	From Position
 	// OnReset decides where to go on when the log no longer holds, or does
@@ -78,9 +79,10 @@ type Consumer struct {
 	// timeout, which is 60s unless set). What takes longer is cut short and
 	// comes again. 0 means 1s.
 	Drain time.Duration
-	// MaxHeld is how many records of a partition are held in memory. At it, or
-	// at 4 MiB of keys and values, fetching of that partition pauses until
-	// half are done. 0 means 10,000.
+	// MaxHeld is how many records of a partition are in hand or next in line,
+	// up to 4 MiB of keys and values. What is fetched beyond waits, and with as
+	// many again waiting, or after 1 s, fetching of that partition alone pauses
+	// until half are done. 0 means 10,000.
 	MaxHeld int
 	// MaxSpan is how far, in offsets, the records of a partition may run ahead
 	// of the oldest one that has not finished; then fetching of it pauses. 0

@@ -41,8 +41,9 @@ type delivery struct {
 
 	mu      sync.Mutex
 	parked  int // goroutines that wait
-	drained <-chan struct{}
+	parking *lane.Parking
 	clock   *clock // of the attempt, nil without a Timeout
+	stopped *clock // while it waits
 }
 
 func (d *delivery) Value(key any) any {
@@ -107,6 +108,18 @@ func Outcome(ctx context.Context) (calls int, last error) {
 	return 0, nil
 }
 
+// Refused returns why the broker refused outputs of the record in hand: the
+// chain of policies then runs a second time, and its handler is not called but
+// is seen to have failed with this error. A policy that stages without calling
+// the handler asks, or it stages what is refused again, which stops the
+// Consumer. nil in the first run and outside of a handler.
+func Refused(ctx context.Context) error {
+	if d := deliveryFrom(ctx); d != nil {
+		return d.item.Refused
+	}
+	return nil
+}
+
 // Attempt returns how often the record in hand has been tried, with this
 // time: 1 at first, and outside of a handler.
 func Attempt(ctx context.Context) int {
@@ -137,9 +150,10 @@ func (d *delivery) detach(ctx context.Context) {
 	}
 }
 
-// tick sets the clock of the attempt that runs.
-func (d *delivery) tick(c *clock) {
+// tick sets the clock of the attempt that runs, and returns the one before.
+func (d *delivery) tick(c *clock) (before *clock) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.clock = c
+	before, d.clock = d.clock, c
+	return before
 }

@@ -82,6 +82,9 @@ func (r *run) leave() {
 	// kgo waits without a limit for what it has asked the group.
 	limit := time.AfterFunc(lastClose, r.kill)
 	r.cl.CloseAllowingRebalance()
+	// Closing polls, and what it finds would hold up for ever what leaves the
+	// group on a goroutine of kgo's.
+	r.cl.AllowRebalance()
 	limit.Stop()
 	r.kill()
 }

@@ -23,11 +23,16 @@ func (r *run) fetchFailed(ctx context.Context, tp topicPartition, err error) {
 			r.fail(err)
 		}
 	case loss:
+		r.mu.Lock()
+		if p := r.partitions[tp]; p != nil {
+			p.lane.Forget() // others may come in the place of what was lost
+		}
+		r.mu.Unlock()
 		r.log.ErrorContext(ctx, "consumer: the cluster lost records that were acknowledged", "partition", tp.String(), "error", err)
 	case errors.Is(err, kerr.FencedInstanceID):
 		r.fail(sameInstance(err))
 	case errors.Is(err, kerr.UnknownTopicID) && r.madeAnew(ctx, tp.topic):
-		r.fail(fmt.Errorf("topic %s was deleted and made anew while it was read: run another Consumer, and see OnReset for the group's old offsets", tp.topic))
+		r.fail(anew(tp.topic))
 	case client.Permanent(err), errors.Is(err, kgo.ErrClientClosed), errors.Is(err, kgo.ErrMaxDecompress), errors.Is(err, kerr.InvalidTopicException):
 		if tp.topic != "" {
 			err = fmt.Errorf("fetching %v: %w", tp, err)

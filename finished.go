@@ -2,10 +2,13 @@ package wherry
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/wherry-go/wherry/internal/lane"
 )
 
 // fetchedFrom names a partition as a broker did in its answer: by the topic's
@@ -44,6 +47,16 @@ func (r *run) fetchedSet(tp topicPartition) string {
 	return ""
 }
 
+// finished reads the finished set out of the metadata of p's offset. A topic
+// whose brokers give it no id may be another one of the same name.
+func (p *partition) finished(metadata string) []lane.Run {
+	if metadata == "" || p.id == (kadm.TopicID{}) {
+		return nil
+	}
+	runs, _ := lane.Decode(metadata, p.id, p.committed)
+	return runs
+}
+
 // learnTopics asks for the ids of topics that are not known yet.
 func (r *run) learnTopics(ctx context.Context, names []string) error {
 	r.mu.Lock()
@@ -80,7 +93,7 @@ func (r *run) follow(ctx context.Context) error {
 	failed := make(chan error, len(r.setup.followers))
 	for _, f := range r.setup.followers {
 		r.followers.Go(func() {
-			if err := f.Run(life); err != nil && life.Err() == nil {
+			if err := following(life, f); err != nil && life.Err() == nil {
 				failed <- err
 				r.fail(err)
 			}
@@ -93,6 +106,33 @@ func (r *run) follow(ctx context.Context) error {
 			return err
 		case <-ctx.Done():
 			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// following runs f. Its panic is its error, and so is an end before it is ready,
+// for which follow would wait for ever.
+func following(ctx context.Context, f Follower) error {
+	err := guard(func(ctx context.Context, _ *kgo.Record) error { return f.Run(ctx) })(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("following what policies follow: %w", err)
+	}
+	select {
+	case <-f.Ready():
+		return nil
+	default:
+		return fmt.Errorf("following what policies follow: %T ended before it was ready", f)
+	}
+}
+
+// sync waits until what policies follow is up to date.
+func (r *run) sync(ctx context.Context) error {
+	for _, f := range r.setup.followers {
+		// Its panic would end the process, on a goroutine of kgo's.
+		err := guard(func(ctx context.Context, _ *kgo.Record) error { return f.Sync(ctx) })(ctx, nil)
+		if err != nil {
+			return fmt.Errorf("following what policies follow: %w", err)
 		}
 	}
 	return nil

@@ -35,8 +35,8 @@ type PartitionStatus struct {
 	// like lag to those who watch the group.
 	Running, Waiting int
 	// Oldest is the oldest record that a handler has in hand, -1 without one,
-	// and OldestSince when it was begun. A lane whose handler does not return
-	// shows here.
+	// and OldestSince when it was first seen to be, by Status or a commit. A
+	// lane whose handler does not return shows here.
 	Oldest      int64
 	OldestSince time.Time
 	// Paused is whether fetching waits for those to be done.

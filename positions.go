@@ -43,10 +43,8 @@ func (r *run) decide(ctx context.Context, offsets map[string]map[int32]kgo.Offse
 	if err := r.learnTopics(ctx, slices.Collect(maps.Keys(offsets))); err != nil {
 		return nil, fmt.Errorf("asking for the topics' ids: %w", err)
 	}
-	for _, f := range r.setup.followers {
-		if err := f.Sync(ctx); err != nil {
-			return nil, fmt.Errorf("following what policies follow: %w", err)
-		}
+	if err := r.sync(ctx); err != nil {
+		return nil, err
 	}
 	begun := map[topicPartition]position{}
 	for topic, ps := range offsets {
@@ -97,9 +95,10 @@ func (r *run) place(tp topicPartition, committed, next kgo.EpochOffset, end int6
 		return
 	}
 	p.committed, p.next, p.end, p.placed = committed.Offset, next.Offset, end, true
+	p.id = r.topics[tp.topic]
 	var finished []lane.Run
-	if set := r.fetchedSet(tp); committed == next {
-		finished, _ = lane.Decode(set, r.topics[tp.topic], committed.Offset)
+	if committed == next {
+		finished = p.finished(r.fetchedSet(tp))
 	}
 	p.lane.Begin(lane.Mark{Offset: next.Offset, Epoch: next.Epoch}, finished)
 }
@@ -164,6 +163,7 @@ func (r *run) resetTo(log *logOffsets, tp topicPartition) error {
 	at := kgo.EpochOffset{Epoch: -1}
 	if p != nil {
 		at.Offset = p.next
+		p.lane.Forget()
 	}
 	r.mu.Unlock()
 	if p == nil {
@@ -214,8 +214,9 @@ func (l *logOffsets) end(tp topicPartition) int64 { return l.ends[tp.topic][tp.p
 
 // from is where a group that has committed nothing begins.
 func (l *logOffsets) from(r *run, tp topicPartition) int64 {
+	_, hop := r.setup.hops[tp.topic]
 	switch {
-	case r.c.From == Earliest, tp.partition >= r.known[tp.topic]: // made after the Consumer began
+	case r.c.From == Earliest, hop, tp.partition >= r.known[tp.topic]: // made after the Consumer began
 		return l.start(tp)
 	case r.c.From == Latest:
 		return l.end(tp)

@@ -205,6 +205,13 @@ func (o *outputs) close(reason error) []*kgo.Record {
 	return o.root.collect(make([]*kgo.Record, 0, o.count))
 }
 
+// isClosed reports whether the handler has returned.
+func (o *outputs) isClosed() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.closed != nil
+}
+
 func (s *stage) collect(all []*kgo.Record) []*kgo.Record {
 	if s.child == nil {
 		return append(all, s.own...)

@@ -74,6 +74,9 @@ func (r *run) retake(ctx context.Context, member string) {
 	for {
 		all, err := r.adm.FetchOffsets(ctx, r.c.Group)
 		if err == nil {
+			err = r.sync(ctx)
+		}
+		if err == nil {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			to := map[string]map[int32]kgo.EpochOffset{}
@@ -86,9 +89,8 @@ func (r *run) retake(ctx context.Context, member string) {
 					continue
 				}
 				p := r.openLane(old.topicPartition, member)
-				p.committed, p.next, p.end, p.placed = at, at, old.end, true
-				finished, _ := lane.Decode(set, r.topics[p.topic], at)
-				p.lane.Begin(lane.Mark{Offset: at, Epoch: -1}, finished)
+				p.committed, p.next, p.end, p.placed, p.id = at, at, old.end, true, old.id
+				p.lane.Begin(lane.Mark{Offset: at, Epoch: -1}, p.finished(set))
 				if to[p.topic] == nil {
 					to[p.topic] = map[int32]kgo.EpochOffset{}
 				}
@@ -97,7 +99,7 @@ func (r *run) retake(ctx context.Context, member string) {
 			r.cl.SetOffsets(to)
 			return
 		}
-		r.log.Warn("consumer: asking for the group's offsets failed, trying again", "error", err)
+		r.log.Warn("consumer: where to begin again is not known, trying again", "error", err)
 		select {
 		case <-ctx.Done():
 			return

@@ -19,7 +19,7 @@ import (
 )
 
 // pauseAfter is how long a lane may be full before its partition is paused.
-const pauseAfter = 20 * time.Millisecond
+const pauseAfter = time.Second
 
 // Causes of the contexts of work that is cut short.
 var (
@@ -55,9 +55,11 @@ type run struct {
 	topics     map[string]kadm.TopicID // ids, as far as they were asked for
 	fetched    map[fetchedFrom]string  // metadata of the group's offsets
 
+	setLimit   atomic.Int32  // how long a finished set may be
 	progress   chan struct{} // a record finished
 	told       atomic.Bool   // something is in progress, or soon is
 	room       chan struct{} // a lane is no longer full
+	resend     resend        // outputs that failed for another's sake
 	committing chan struct{} // holds one token: whoever has it may commit
 	joined     sync.Once
 	failed     atomic.Pointer[error]
@@ -78,18 +80,19 @@ func (tp topicPartition) String() string { return fmt.Sprintf("%s/%d", tp.topic,
 type partition struct {
 	topicPartition
 	lane      *lane.Lane
-	member    string // the member id that it was assigned to
-	placed    bool   // where to read from is decided
-	committed int64  // the group's offset, -1 if unknown
-	changes   uint64 // of the lane, as of that commit
-	next      int64  // the offset after the last record that was fetched, -1 if unknown
-	end       int64  // the high watermark as last heard of, -1 if unknown
+	member    string       // the member id that it was assigned to
+	placed    bool         // where to read from is decided
+	id        kadm.TopicID // of the topic, as of then
+	committed int64        // the group's offset, -1 if unknown
+	changes   uint64       // of the lane, as of that commit
+	next      int64        // the offset after the last record that was fetched, -1 if unknown
+	end       int64        // the high watermark as last heard of, -1 if unknown
 	paused    bool
 	fullSince time.Time // while it is full and not paused
 }
 
 func newRun(c *Consumer, setup *Setup) *run {
-	return &run{
+	r := &run{
 		c: c, log: setup.Logger, setup: setup,
 		handlers:   map[string]Handler{},
 		routes:     map[string]Route{},
@@ -104,6 +107,8 @@ func newRun(c *Consumer, setup *Setup) *run {
 		room:       make(chan struct{}, 1),
 		committing: make(chan struct{}, 1),
 	}
+	r.setLimit.Store(lane.MaxText)
+	return r
 }
 
 // consume joins the group and works until ctx is done or something fails.
@@ -261,11 +266,12 @@ func (r *run) feed(tp topicPartition, records []*kgo.Record, end int64) {
 	p.lane.Feed(records)
 }
 
-// pause pauses fetching for lanes that have been full for a moment. Not at
-// once, because kgo drops what it has fetched of a partition that is paused,
-// to be fetched again: that is for partitions whose handler is slow, not for
-// each time that fetching is faster. It reports whether any lane has room, and
-// when to look again, 0 if not for a full lane.
+// pause pauses fetching for lanes that are full and have as much again in their
+// backlog, or have been full for long. Not at once, because kgo drops what it
+// has fetched of a partition that is paused, to be fetched again: that is for
+// partitions whose handler is slow, not for each time that fetching is faster.
+// It reports whether any lane has room, and when to look again, 0 if not for a
+// full lane.
 func (r *run) pause() (room bool, again time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -277,7 +283,7 @@ func (r *run) pause() (room bool, again time.Duration) {
 			p.fullSince, room = time.Time{}, true
 		case p.fullSince.IsZero():
 			p.fullSince, again = time.Now(), pauseAfter
-		case time.Since(p.fullSince) < pauseAfter:
+		case p.lane.Backlog() < r.c.maxHeld() && time.Since(p.fullSince) < pauseAfter:
 			again = max(again, pauseAfter-time.Since(p.fullSince))
 		default:
 			p.paused, p.fullSince = true, time.Time{}

@@ -154,11 +154,12 @@ func (t Telemetry) instruments() *instruments {
 }
 
 // sending begins the span of an output staged under a Telemetry, and puts its
-// trace into the output's headers. The function returned ends it.
+// trace into the output's headers. The function returned ends it; nil where
+// there is no Telemetry.
 func sending(out *kgo.Record) (sent func(error)) {
 	d := deliveryFrom(out.Context)
 	if d == nil || d.instruments == nil {
-		return func(error) {}
+		return nil
 	}
 	in := d.instruments
 	shared := []attribute.KeyValue{

@@ -1,10 +1,10 @@
 package wherry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 )
 
@@ -25,19 +25,39 @@ func Wait(ctx context.Context, until time.Time) error {
 	if wait <= 0 {
 		return context.Cause(ctx)
 	}
-	d := deliveryFrom(ctx)
+	d := waiterFrom(ctx)
 	if d != nil && wait > d.run.c.maxWait() {
 		return &WaitError{Wait: wait, MaxWait: d.run.c.maxWait()}
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	return park(ctx, d, until, timer.C, nil)
+	for wait > 0 { // again where the clock was put back meanwhile
+		timer := time.NewTimer(wait)
+		err := park(ctx, d, until, timer.C, nil)
+		timer.Stop()
+		if err != nil {
+			return err
+		}
+		wait = time.Until(until)
+	}
+	return nil
 }
 
 // Await parks the record in hand as [Wait] does, until ch is closed or
 // something can be received from it. It has no limit.
 func Await(ctx context.Context, ch <-chan struct{}) error {
-	return park(ctx, deliveryFrom(ctx), time.Unix(math.MaxInt32, 0), nil, ch)
+	return park(ctx, waiterFrom(ctx), never, nil, ch)
+}
+
+// never is later than any time that is waited for.
+var never = time.Unix(1<<40, 0)
+
+// waiterFrom returns the record in hand of ctx; of the context of a batch, one
+// of its records: when one of them waits all do.
+func waiterFrom(ctx context.Context) *delivery {
+	if d := deliveryFrom(ctx); d != nil {
+		return d
+	}
+	d, _ := ctx.Value(batchKey{}).(*delivery)
+	return d
 }
 
 // Interrupted reports whether the work on the record in hand was cut short:
@@ -45,7 +65,7 @@ func Await(ctx context.Context, ch <-chan struct{}) error {
 // returns is then no failure and does not count, and what is staged for it is
 // not sent. A policy asks before it counts or reports an error.
 func Interrupted(ctx context.Context) bool {
-	d := deliveryFrom(ctx)
+	d := waiterFrom(ctx)
 	return d != nil && (d.Err() != nil || d.interrupted.Load())
 }
 
@@ -62,49 +82,64 @@ func (e *WaitError) Error() string {
 var errDrained = errors.New("the Consumer stops or its partition is taken away")
 
 // park waits for due or ch, and gives the record's place away meanwhile.
-func park(ctx context.Context, d *delivery, until time.Time, due <-chan time.Time, ch <-chan struct{}) error {
+func park(ctx context.Context, d *delivery, until time.Time, due <-chan time.Time, ch <-chan struct{}) (err error) {
 	var drained <-chan struct{}
 	if d != nil {
 		d.detach(ctx)
-		drained = d.park(until)
-		defer d.unpark()
+		drained = d.item.Drained()
+		if d.park(until) {
+			defer func() {
+				if !d.unpark() {
+					err = cmp.Or(err, d.interrupt())
+				}
+			}()
+		}
 	}
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-drained:
-		d.interrupted.Store(true)
-		if cause := context.Cause(d); cause != nil {
-			return cause
-		}
-		return errDrained
+		return d.interrupt()
 	case <-due:
 	case <-ch:
 	}
 	return nil
 }
 
-// park gives the record's place away, and stops the clock of the attempt,
-// until unpark. Several goroutines of a handler may wait: the place is given
-// away while one does.
-func (d *delivery) park(until time.Time) (drained <-chan struct{}) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.parked++
-	if d.parked == 1 {
-		d.clock.stop()
-		d.drained = d.item.Park(until)
-	}
-	return d.drained
+// interrupt notes that the record is not handled, whatever its handler says,
+// and returns the reason.
+func (d *delivery) interrupt() error {
+	d.interrupted.Store(true)
+	return cmp.Or(context.Cause(d.Context), errDrained)
 }
 
-func (d *delivery) unpark() {
+// park gives the record's place away, and stops the clock of the attempt,
+// until unpark. Several goroutines of a handler may wait: the place is given
+// away while one does. It reports false if the handler has returned: what it
+// left behind has no place.
+func (d *delivery) park(until time.Time) bool {
+	if d.outputs.isClosed() {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.parked++; d.parked == 1 {
+		d.stopped = d.clock
+		d.stopped.stop()
+		d.parking = d.item.Park(until)
+	}
+	return true
+}
+
+// unpark takes the place back and reports whether it has.
+func (d *delivery) unpark() bool {
 	d.mu.Lock()
 	d.parked--
-	last := d.parked == 0
+	left, parking, stopped := d.parked, d.parking, d.stopped
 	d.mu.Unlock()
-	if last {
-		d.item.Unpark()
-		d.clock.start()
+	if left > 0 {
+		return true
 	}
+	defer stopped.start()
+	return parking.End()
 }

@@ -91,42 +91,97 @@ func origin(hop Hop, rec *kgo.Record) (r *kgo.Record, err error) {
 	return nil, &RecordError{Cause: CauseUndecodable, Err: err}
 }
 
-// produce sends the outputs of a record and ends it when all are decided.
+// produce sends the outputs of a record, which ends when all are decided.
 func (r *run) produce(ctx context.Context, tp topicPartition, it *lane.Item, outputs []*kgo.Record) {
-	var (
-		mu      sync.Mutex
-		left    = len(outputs)
-		refused *OutputError
-		undone  bool
-	)
-	decided := func(out *kgo.Record, err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		left--
-		switch {
-		case err == nil:
-		case ctx.Err() != nil, errors.Is(err, kgo.ErrClientClosed), errors.Is(err, context.Canceled):
-			undone = true
-		case refused == nil:
-			refused = &OutputError{Topic: out.Topic, Key: out.Key, Size: size(out), Err: err}
+	f := &flight{run: r, ctx: ctx, tp: tp, it: it, left: len(outputs)}
+	for _, out := range outputs {
+		f.send(out)
+	}
+}
+
+// flight is the outputs of a record on their way to the brokers.
+type flight struct {
+	run *run
+	ctx context.Context
+	tp  topicPartition
+	it  *lane.Item
+
+	mu      sync.Mutex
+	left    int
+	refused *OutputError
+	undone  bool
+}
+
+func (f *flight) send(out *kgo.Record) {
+	sent := sending(out)
+	f.run.cl.Produce(f.ctx, out, func(out *kgo.Record, err error) {
+		if sent != nil {
+			sent(err)
 		}
-		switch {
-		case left > 0:
-		case undone:
-			it.Drop()
-		case refused == nil:
-			it.Finish()
-		case it.Refused == nil:
-			it.Again(refused)
-		default: // the outputs of the second run were refused as well
-			r.cannot(tp, it, &RecordError{Cause: CauseRejected, Err: refused})
+		if f.ctx.Err() == nil && errors.Is(err, context.Canceled) {
+			// kgo fails what stands behind a record whose context has ended,
+			// such as an output of a partition that was taken away.
+			f.run.resend.push(func() { f.send(out) })
+			return
+		}
+		f.decided(out, err)
+	})
+}
+
+// resend calls functions in order, on a goroutine of its own: a promise of
+// kgo's must not produce, which may wait for promises.
+type resend struct {
+	mu    sync.Mutex
+	queue []func()
+}
+
+func (q *resend) push(f func()) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.queue = append(q.queue, f)
+	if len(q.queue) == 1 {
+		go q.work()
+	}
+}
+
+func (q *resend) work() {
+	for {
+		q.mu.Lock()
+		f := q.queue[0]
+		q.mu.Unlock()
+		f()
+		q.mu.Lock()
+		q.queue[0], q.queue = nil, q.queue[1:]
+		over := len(q.queue) == 0
+		q.mu.Unlock()
+		if over {
+			return
 		}
 	}
-	for _, out := range outputs {
-		sent := sending(out)
-		r.cl.Produce(ctx, out, func(out *kgo.Record, err error) {
-			sent(err)
-			decided(out, err)
-		})
+}
+
+// decided takes the fate of one output, and that of the record from the last.
+func (f *flight) decided(out *kgo.Record, err error) {
+	f.mu.Lock()
+	f.left--
+	switch {
+	case err == nil:
+	case f.ctx.Err() != nil, errors.Is(err, kgo.ErrClientClosed):
+		f.undone = true
+	case f.refused == nil:
+		f.refused = &OutputError{Topic: out.Topic, Key: out.Key, Size: size(out), Err: err}
+	}
+	left := f.left
+	f.mu.Unlock()
+	switch {
+	case left > 0:
+	case f.undone:
+		f.it.Drop()
+	case f.refused == nil:
+		f.it.Finish()
+	case f.it.Refused == nil:
+		f.it.Again(f.refused)
+	default: // the outputs of the second run were refused as well
+		f.run.cannot(f.tp, f.it, &RecordError{Cause: CauseRejected, Err: f.refused})
 	}
 }

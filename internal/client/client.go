@@ -25,7 +25,10 @@ func Defaults() []kgo.Opt {
 		kgo.ProducerLinger(0),
 		kgo.MetadataMinAge(50 * time.Millisecond),
 		kgo.ConcurrentTransactionsBackoff(2 * time.Millisecond),
-		kgo.MaxBufferedBytes(64 << 20), // outputs that no broker takes; producing waits at it
+		// Outputs that no broker takes: producing waits at 64 MiB. (kgo's own
+		// limit of 10,000 records wakes a goroutine for each acknowledgement.)
+		kgo.MaxBufferedBytes(64 << 20),
+		kgo.MaxBufferedRecords(1 << 20),
 		kgo.FetchMinBytes(1),
 		kgo.FetchMaxWait(500 * time.Millisecond),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),

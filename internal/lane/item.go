@@ -4,17 +4,17 @@ import "github.com/twmb/franz-go/pkg/kgo"
 
 // Item is a record in the hands of a lane's Work.
 type Item struct {
-	Record  *kgo.Record
-	Offset  int64 // the record's, whatever became of its fields
-	Refused error // why Again was called; nil in the first run
-	Value   any   // for Work's own use
+	Record  *kgo.Record // nil when the item has ended
+	Offset  int64       // the record's, whatever became of its fields
+	Refused error       // why Again was called; nil in the first run
+	Value   any         // for Work's own use; nil when the item has ended
 
 	lane *Lane
 	seq  uint64
 	size int
-	due  int64 // in nanoseconds since 1970, where it is delayed
+	due  int64 // in nanoseconds since 1970: until then it is delayed, or waits for more to begin with
 	unit *Unit
-	own  Unit  // its unit where it is begun alone
+	own  Unit  // its unit where it is begun first of it
 	next *Item // in a queue
 
 	hash    uint64
@@ -22,10 +22,12 @@ type Item struct {
 	before  *Item // of the same line, begun before and not finished
 	after   *Item // of the same line, begun after this one
 	pending bool  // finished, but for before
-}
+	atWork  bool  // its Work has not returned
+	again   bool  // and it is to be called again then
 
-// Unit is what the item was begun together with.
-func (it *Item) Unit() *Unit { return it.unit }
+	parking *Parking // guarded by unit.mu
+	inCall  bool     // as well
+}
 
 // Finish says that the record is done: its offset may be committed.
 func (it *Item) Finish() {
@@ -54,50 +56,69 @@ func (it *Item) Finish() {
 
 // done counts a record, and those that were done but for it.
 func (l *Lane) done(it *Item) {
-	for ; it != nil; it = it.after {
+	for it != nil {
 		l.marks.Done(it.seq)
 		l.held--
 		l.bytes -= it.size
-		it.Record, it.Value = nil, nil // its neighbours may stay for long
+		it.Record, it.Value = nil, nil // its neighbours in memory may stay for long
 		if ln := it.line; ln != nil && ln.last == it {
 			ln.last = nil
 			l.forget(it)
 		}
-		if it.after != nil {
-			it.after.before = nil
-			if !it.after.pending {
+		after := it.after
+		it.after = nil // or it would keep all of its line that came later
+		if after != nil {
+			after.before = nil
+			if !after.pending {
 				return
 			}
 		}
+		it = after
 	}
 }
 
 // forget drops the line of an item when nothing is left of it.
 func (l *Lane) forget(it *Item) {
-	if ln := it.line; !ln.busy && ln.queue.head == nil && ln.last == nil {
+	if ln := it.line; ln.holder == nil && ln.queue.head == nil && ln.last == nil {
 		delete(l.lines, it.hash)
 	}
 }
 
 // Again has Work called once more for the record, before any that waits for
-// it.
+// it; refused must not be nil. If Work has not returned yet, that comes first.
 func (it *Item) Again(refused error) {
 	l := it.lane
 	l.mu.Lock()
 	it.Refused = refused
 	switch {
 	case l.cut:
-	case it.line != nil && it.line.busy:
-		it.line.queue.pushFront(it)
+		l.end()
+	case it.atWork:
+		it.again = true
 	default:
-		if it.line != nil {
-			it.line.busy = true
-		}
-		l.late.push(it)
+		l.rerun(it)
 	}
 	n := l.tender()
 	l.mu.Unlock()
 	l.Pool.offer(l, n)
+}
+
+// rerun lets a record begin again, and its line after it.
+func (l *Lane) rerun(it *Item) {
+	if ln := it.line; ln != nil {
+		if h := ln.holder; h != nil {
+			if h.atWork || h.seq < it.seq {
+				ln.queue.insert(it)
+				return
+			}
+			if !l.late.remove(h) {
+				l.fresh.remove(h)
+			}
+			ln.queue.insert(h)
+		}
+		ln.holder = it
+	}
+	l.late.push(it)
 }
 
 // Drop says that the work was cut short: the record is neither done nor
@@ -114,16 +135,15 @@ func (it *Item) Drop() {
 func (it *Item) Fail() {
 	l := it.lane
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.halt()
 	l.end()
+	n := l.tender()
+	l.mu.Unlock()
+	l.Pool.offer(l, n)
 }
 
 // end counts an item that is no longer in hand.
 func (l *Lane) end() {
 	l.begun--
-	if l.begun == 0 && l.draining {
-		close(l.idle)
-		l.exit()
-	}
+	l.exit()
 }

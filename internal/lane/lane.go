@@ -3,6 +3,7 @@ package lane
 import (
 	"context"
 	"hash/maphash"
+	"math"
 	"sync"
 	"time"
 
@@ -66,21 +67,21 @@ type Lane struct {
 	fresh    queue // may begin, by offset
 	late     heap  // may begin, behind others
 	lines    map[uint64]*line
-	issued   int  // tickets that the pool has of this lane
-	lingered bool // a unit may begin that is not full
+	issued   int // tickets that the pool has of this lane
 	linger   *time.Timer
-	calls    Unit // root of the ring of units whose Work has not returned
-	begun    int  // in hand: begun, and not ended
-	parked   int  // of those, how many wait
-	bytes    int  // of records fed and not finished
-	held     int  // records fed and not finished
+	lingers  int64 // until when linger runs
+	calls    Unit  // root of the ring of units whose Work has not returned
+	begun    int   // in hand: begun, and not ended
+	bytes    int   // of records fed and not finished
+	held     int   // records fed and not finished
 	full     bool
 	narrow   bool // the finished set is too long: only the oldest record begins
 	draining bool
 	cut      bool
 	drained  chan struct{} // closed when draining begins
 	idle     chan struct{} // closed when draining and nothing is in hand
-	exited   chan struct{}
+	isIdle   bool
+	exited   chan struct{} // closed when the last call of Work has returned
 	over     bool
 
 	tickets int // of the Pool, under its lock
@@ -88,9 +89,9 @@ type Lane struct {
 
 // line is the records of one key, in order.
 type line struct {
-	busy  bool // one of them is at work, or may begin
-	queue queue
-	last  *Item // the latest one that was begun, while it has not finished
+	holder *Item // the one that is at work, or in fresh or late
+	queue  queue // those that wait for it
+	last   *Item // the latest one that was begun, while it has not finished
 }
 
 // chunkOfItems are made at once: one that stays in hand keeps the others.
@@ -174,6 +175,9 @@ func (l *Lane) crowded(n int) bool {
 // hold takes one record in hand.
 func (l *Lane) hold(r *kgo.Record) {
 	seq := l.marks.Add(r.Offset, r.LeaderEpoch)
+	if l.marks.Turned(seq) {
+		l.skip = nil
+	}
 	if l.skipped(r.Offset) {
 		l.marks.Done(seq)
 		return
@@ -188,12 +192,24 @@ func (l *Lane) hold(r *kgo.Record) {
 	l.bytes += it.size
 	if l.Due != nil {
 		if due := l.Due(r); l.delayed.head != nil || time.Until(due) > 0 {
-			it.due = due.UnixNano()
+			it.due = nanos(due)
 			l.delayed.push(it)
 			return
 		}
 	}
 	l.admit(it)
+}
+
+// nanos is t in nanoseconds since 1970, as near as they come: those of years
+// after 2262 do not fit.
+func nanos(t time.Time) int64 {
+	switch s := t.Unix(); {
+	case s > math.MaxInt64/int64(time.Second)-1:
+		return math.MaxInt64
+	case s < 0:
+		return 0
+	}
+	return t.UnixNano()
 }
 
 // skipped reports whether a record has finished before.
@@ -206,6 +222,9 @@ func (l *Lane) skipped(offset int64) bool {
 
 // admit puts a record where its order says.
 func (l *Lane) admit(it *Item) {
+	if l.Linger > 0 {
+		it.due = time.Now().Add(l.Linger).UnixNano()
+	}
 	if l.Order == ByKey && it.Record.Key != nil {
 		hash := maphash.Bytes(seed, it.Record.Key)
 		it.hash, it.line = hash, l.lines[hash]
@@ -213,11 +232,11 @@ func (l *Lane) admit(it *Item) {
 			it.line = &line{}
 			l.lines[hash] = it.line
 		}
-		if it.line.busy {
+		if it.line.holder != nil {
 			it.line.queue.push(it)
 			return
 		}
-		it.line.busy = true
+		it.line.holder = it
 	}
 	l.fresh.push(it)
 }
@@ -255,6 +274,13 @@ func (l *Lane) makeRoom() bool {
 	return true
 }
 
+// Backlog is how many records were fed that are not held for want of room.
+func (l *Lane) Backlog() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.backlog)
+}
+
 // Full reports whether the lane should not be fed for now. (It takes what it
 // is fed all the same.)
 func (l *Lane) Full() bool {
@@ -264,26 +290,35 @@ func (l *Lane) Full() bool {
 }
 
 // Position is how far the partition has come: the low watermark, and the
-// finished set of topic for a commit's metadata. changes grows when something
-// finished since. Neither changes after the lane was cut.
+// finished set of topic for a commit's metadata, of up to limit characters.
+// changes grows when something finished since; where it is still what an
+// earlier call said there is no set. Nothing changes after the lane was cut.
 //
-// While the set does not fit the lane begins no record but the oldest.
-func (l *Lane) Position(topic [16]byte) (low Mark, set string, changes uint64) {
+// While the set does not fit the lane begins no record but the oldest. A limit
+// of 0 does without a set.
+func (l *Lane) Position(topic [16]byte, limit int, seen uint64) (low Mark, set string, changes uint64) {
 	l.mu.Lock()
 	l.stamp()
 	low, changes = l.marks.Low(), l.marks.Changes()
-	if l.Order == InTurn { // they come again in turn, too
+	if changes == seen || l.Order == InTurn { // in turn they come again in turn, too
 		l.mu.Unlock()
 		return low, "", changes
 	}
-	set, all := Encode(topic, low.Offset, l.marks.Finished())
+	all := true
+	if limit > 0 {
+		set, all = Encode(topic, low.Offset, l.marks.Finished(MaxRuns), limit)
+	}
 	l.narrow = !all
 	l.full = l.full || l.narrow
 	l.refill(1)
+	passed := l.marks.Changes() != changes
 	room := l.makeRoom()
 	n := l.tender()
 	l.mu.Unlock()
 	l.Pool.offer(l, n)
+	if passed {
+		l.Finished()
+	}
 	if room {
 		l.Room()
 	}
@@ -319,32 +354,39 @@ func (l *Lane) State() State {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.stamp()
-	s := State{Held: l.held, Backlog: len(l.backlog), Running: l.begun - l.parked, Waiting: l.parked + l.delayed.len, Low: l.marks.Low(), Oldest: -1, Draining: l.draining}
+	s := State{Held: l.held, Backlog: len(l.backlog), Low: l.marks.Low(), Oldest: -1, Draining: l.draining}
+	parked := 0
 	for u := l.calls.after; u != &l.calls; u = u.after {
+		parked += u.waiting()
 		for _, it := range u.items {
 			if s.Oldest < 0 || it.Offset < s.Oldest {
 				s.Oldest, s.Since = it.Offset, time.Unix(0, u.since)
 			}
 		}
 	}
+	s.Running, s.Waiting = l.begun-parked, l.delayed.len+parked
 	return s
 }
 
-// Drain drops what has not begun, ends the waits of what has with cause, and
-// returns a channel that is closed when what is in hand has ended.
+// Drain drops what has not begun, ends the waits of what has, and returns a
+// channel that is closed when what is in hand has ended. What is to be run
+// again still is.
 func (l *Lane) Drain() <-chan struct{} {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.halt()
+	n := l.tender()
+	l.mu.Unlock()
+	l.Pool.offer(l, n)
 	return l.idle
 }
 
-// Cut ends the contexts of what is in hand, with cause. Nothing that ends
-// afterwards counts.
+// Cut ends the contexts of what is in hand, with cause. Nothing begins any
+// more, also not again, and nothing that ends afterwards counts.
 func (l *Lane) Cut(cause error) {
 	l.mu.Lock()
 	l.cut = true
 	l.halt()
+	l.begun -= len(l.again())
 	l.exit()
 	l.mu.Unlock()
 	l.cancel(cause)
@@ -360,27 +402,16 @@ func (l *Lane) WasCut() bool {
 // Exited is closed when the last call of Work has returned.
 func (l *Lane) Exited() <-chan struct{} { return l.exited }
 
+// Forget says that the log has lost records: offsets that had finished before
+// this assignment may stand for others now.
+func (l *Lane) Forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.skip = nil
+}
+
 // halt drops what has not begun, but what is to be run again.
 func (l *Lane) halt() {
-	l.backlog = nil
-	l.delayed = queue{}
-	l.fresh = queue{}
-	var again heap
-	for _, it := range l.late {
-		if it.Refused != nil && !l.cut {
-			again.push(it)
-		}
-	}
-	l.late = again
-	for _, ln := range l.lines {
-		var again queue
-		for it := ln.queue.pop(); it != nil; it = ln.queue.pop() {
-			if it.Refused != nil && !l.cut {
-				again.push(it)
-			}
-		}
-		ln.queue = again
-	}
 	if l.draining {
 		return
 	}
@@ -391,18 +422,47 @@ func (l *Lane) halt() {
 			t.Stop()
 		}
 	}
-	if l.begun == 0 {
-		close(l.idle)
+	l.backlog, l.delayed, l.fresh = nil, queue{}, queue{}
+	for _, it := range l.again() {
+		l.rerun(it)
 	}
 	l.exit()
+}
+
+// again takes out what may begin and what waits to, and returns what of it is
+// to be run again.
+func (l *Lane) again() (again []*Item) {
+	keep := func(it *Item) {
+		if it.Refused != nil {
+			again = append(again, it)
+		}
+	}
+	for _, ln := range l.lines {
+		if ln.holder != nil && !ln.holder.atWork {
+			ln.holder = nil
+		}
+		for it := ln.queue.pop(); it != nil; it = ln.queue.pop() {
+			keep(it)
+		}
+	}
+	for _, it := range l.late {
+		keep(it)
+	}
+	l.late = nil
+	return again
 }
 
 // working reports whether a call of Work has not returned.
 func (l *Lane) working() bool { return l.calls.after != &l.calls }
 
-// exit notes when the last call of Work has returned for good.
+// exit notes when nothing is in hand any more, and when the last call of Work
+// has returned for good.
 func (l *Lane) exit() {
-	if !l.over && !l.working() && (l.cut || l.draining && l.begun == 0) {
+	if !l.isIdle && l.draining && l.begun == 0 {
+		l.isIdle = true
+		close(l.idle)
+	}
+	if !l.over && !l.working() && (l.cut || l.isIdle) {
 		l.over = true
 		close(l.exited)
 	}

@@ -319,7 +319,7 @@ func TestLaneUnderFeedFinishAndCutFromManyGoroutines(t *testing.T) {
 		})
 		users.Go(func() {
 			for range 200 {
-				l.Position([16]byte{})
+				l.Position([16]byte{}, lane.MaxText, 0)
 				l.State()
 			}
 		})

@@ -7,6 +7,8 @@ type Marks struct {
 	ring    []mark // of a size that is a power of two
 	first   uint64 // sequence number of the oldest record that has not finished
 	next    uint64 // sequence number of the next record
+	turn    uint64 // sequence number behind that of the last record whose offset went back
+	end     int64  // the offset after the last record's
 	low     Mark
 	done    int    // how many beyond low have finished
 	changes uint64 // how often Done was called
@@ -20,22 +22,28 @@ type Mark struct {
 }
 
 type mark struct {
-	Mark
-	done bool
+	offset int64 // after the record
+	epoch  int32
+	done   bool
 }
 
 // Begin says from where the records that follow are read.
-func (m *Marks) Begin(at Mark) { m.low = at }
+func (m *Marks) Begin(at Mark) { m.low, m.end = at, at.Offset }
 
 // Add takes in the record at offset and returns its sequence number. Records
-// are added in the order of the partition; offsets may have gaps.
+// are added in the order of the partition; offsets may have gaps, and go back
+// where the log has lost records.
 func (m *Marks) Add(offset int64, epoch int32) (seq uint64) {
 	if int(m.next-m.first) == len(m.ring) {
 		m.resize(max(16, 2*len(m.ring)))
 	}
 	seq = m.next
 	m.next++
-	m.ring[seq&uint64(len(m.ring)-1)] = mark{Mark: Mark{offset + 1, epoch}}
+	if offset < m.end {
+		m.turn = m.next
+	}
+	m.end = offset + 1
+	m.ring[seq&uint64(len(m.ring)-1)] = mark{offset: m.end, epoch: epoch}
 	return seq
 }
 
@@ -46,7 +54,8 @@ func (m *Marks) Done(seq uint64) {
 	m.done++
 	m.changes++
 	for m.first < m.next && m.ring[m.first&mask].done {
-		m.low = m.ring[m.first&mask].Mark
+		k := m.ring[m.first&mask]
+		m.low = Mark{k.offset, k.epoch}
 		m.first++
 		m.done--
 	}
@@ -54,6 +63,10 @@ func (m *Marks) Done(seq uint64) {
 		m.resize(n / 4) // a long span has ended
 	}
 }
+
+// Turned reports whether the offset of a record, the last one added, went
+// back.
+func (m *Marks) Turned(seq uint64) bool { return m.turn == seq+1 }
 
 // Low is the position that may be committed.
 func (m *Marks) Low() Mark { return m.low }
@@ -73,13 +86,18 @@ func (m *Marks) Span() int64 {
 	if m.first == m.next {
 		return 0
 	}
-	return m.ring[(m.next-1)&uint64(len(m.ring)-1)].Offset - m.low.Offset
+	return m.end - m.low.Offset
 }
 
-// Finished returns what has finished beyond the low watermark, in order.
-// Offsets that hold no record count with the finished record before them.
-func (m *Marks) Finished() (runs []Run) {
-	if m.done == 0 {
+// Finished returns what has finished beyond the low watermark, in order, up to
+// so many runs. Offsets that hold no record count with the finished record
+// before them, if the one behind them has finished too.
+//
+// Where offsets went back it is nothing until all before that, and the record
+// there, has finished: what had finished of the offsets that come twice is not
+// what is there now, and low is beyond them.
+func (m *Marks) Finished(most int) (runs []Run) {
+	if m.done == 0 || m.first < m.turn {
 		return nil
 	}
 	mask, left := uint64(len(m.ring)-1), m.done
@@ -90,12 +108,12 @@ func (m *Marks) Finished() (runs []Run) {
 		}
 		left--
 		switch n := len(runs); {
-		case k.Offset <= m.low.Offset || n > 0 && k.Offset <= runs[n-1].End:
-			return runs // offsets went back, as after a reset
 		case n > 0 && m.ring[(seq-1)&mask].done:
-			runs[n-1].End = k.Offset
+			runs[n-1].End = k.offset
+		case n == most:
+			return runs
 		default:
-			runs = append(runs, Run{k.Offset - 1, k.Offset})
+			runs = append(runs, Run{k.offset - 1, k.offset})
 		}
 	}
 	return runs

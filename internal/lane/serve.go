@@ -19,36 +19,50 @@ func (l *Lane) units() int {
 	switch {
 	case n == 0, l.Order == InTurn && l.working():
 		return 0
-	case l.narrow:
+	case l.narrow && !l.draining:
 		if l.peek().seq != l.marks.Lowest() {
 			return 0
 		}
 		return 1
-	case l.Order == InTurn && (n >= l.Size || l.Linger == 0 || l.lingered || len(l.late) > 0):
-		return 1
-	case l.Order == InTurn:
-		l.await()
-		return 0
-	case l.Linger == 0 || l.lingered || len(l.late) > 0:
-		return (n + l.Size - 1) / l.Size
 	}
-	if n%l.Size != 0 {
-		l.await()
+	full := n / l.Size
+	if n%l.Size > 0 && (l.Order != InTurn || full == 0) && l.lingered() {
+		full++
 	}
-	return n / l.Size
+	if l.Order == InTurn {
+		return min(full, 1)
+	}
+	return full
 }
 
-// await lets a unit that is not full begin after Linger.
-func (l *Lane) await() {
-	if l.linger == nil {
-		l.linger = time.AfterFunc(l.Linger, func() {
-			l.mu.Lock()
-			l.lingered, l.linger = true, nil
-			n := l.tender()
-			l.mu.Unlock()
-			l.Pool.offer(l, n)
-		})
+// lingered reports whether a unit may begin that is not full, and sees to it
+// that it may in time.
+func (l *Lane) lingered() bool {
+	it := l.peek()
+	if l.Linger == 0 || l.draining || it.Refused != nil {
+		return true
 	}
+	in := time.Until(time.Unix(0, it.due))
+	switch {
+	case in <= 0:
+		return true
+	case l.linger == nil:
+		l.linger = time.AfterFunc(in, l.lingerEnds)
+	case it.due < l.lingers:
+		l.linger.Reset(in)
+	default:
+		return false
+	}
+	l.lingers = it.due
+	return false
+}
+
+func (l *Lane) lingerEnds() {
+	l.mu.Lock()
+	l.linger = nil
+	n := l.tender()
+	l.mu.Unlock()
+	l.Pool.offer(l, n)
 }
 
 // peek returns the oldest record that may begin.
@@ -61,7 +75,7 @@ func (l *Lane) peek() *Item {
 
 // take begins a unit; nil when there is none any more.
 func (l *Lane) take() *Unit {
-	if l.Until.Err() != nil {
+	if !l.draining && l.Until.Err() != nil {
 		l.halt()
 	}
 	if l.cut || l.units() == 0 {
@@ -73,6 +87,9 @@ func (l *Lane) take() *Unit {
 	}
 	first := l.peek()
 	u := &first.own
+	if first.Refused != nil { // a goroutine that its handler left behind may know that one
+		u = new(Unit)
+	}
 	*u = Unit{lane: l, held: true}
 	u.items = u.one[:0]
 	for len(u.items) < size {
@@ -87,7 +104,7 @@ func (l *Lane) take() *Unit {
 		}
 		u.add(it)
 	}
-	l.lingered = false
+	u.live = len(u.items)
 	u.before, u.after = &l.calls, l.calls.after
 	u.before.after, u.after.before = u, u
 	return u
@@ -95,46 +112,76 @@ func (l *Lane) take() *Unit {
 
 // serve works on one unit after the other that the lane has, and reports
 // whether it still has its slot.
-func (l *Lane) serve() bool {
+func (l *Lane) serve() (held bool) {
 	l.mu.Lock()
 	l.issued--
 	u := l.take()
 	l.mu.Unlock()
+	held = true
 	for u != nil {
-		u.run()
-		held := u.held
-		// A lane goes on with its own work while no other waits for a slot.
-		more := held && !l.Pool.wanted()
-		l.mu.Lock()
-		u.before.after, u.after.before = u.after, u.before
-		for _, it := range u.items {
-			l.open(it)
-		}
-		u = nil
-		if more {
-			u = l.take()
-		}
-		l.exit()
-		n := l.tender()
-		l.mu.Unlock()
-		l.Pool.offer(l, n)
-		if !held {
-			return false
-		}
+		u, held = l.call(u)
 	}
-	return true
+	return held
 }
 
-// open lets the record begin that waits for it.
+// call runs a unit and returns the next one, and whether the slot is still
+// there for it.
+func (l *Lane) call(u *Unit) (next *Unit, held bool) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		// Work has ended this goroutine with runtime.Goexit: another one takes
+		// its slot.
+		if _, held := l.close(u, false); held {
+			go l.Pool.work()
+		}
+	}()
+	u.run()
+	returned = true
+	return l.close(u, true)
+}
+
+// close ends a unit whose Work has returned. With more it returns the next one
+// of the lane, if no other lane waits for the slot.
+func (l *Lane) close(u *Unit, more bool) (next *Unit, held bool) {
+	held = u.end()
+	more = more && held && !l.Pool.wanted()
+	l.mu.Lock()
+	u.before.after, u.after.before = u.after, u.before
+	for _, it := range u.items {
+		l.open(it)
+	}
+	if more {
+		next = l.take()
+	}
+	l.exit()
+	n := l.tender()
+	l.mu.Unlock()
+	l.Pool.offer(l, n)
+	return next, held
+}
+
+// open lets the record begin that waits for this one, or this one again.
 func (l *Lane) open(it *Item) {
+	it.atWork = false
 	ln := it.line
+	switch {
+	case it.again && l.cut:
+		l.end()
+	case it.again && ln == nil:
+		l.late.push(it)
+	case it.again:
+		ln.queue.insert(it)
+	}
+	it.again = false
 	if ln == nil {
 		return
 	}
-	if next := ln.queue.pop(); next != nil {
-		l.late.push(next)
+	if ln.holder = ln.queue.pop(); ln.holder != nil {
+		l.late.push(ln.holder)
 		return
 	}
-	ln.busy = false
 	l.forget(it)
 }

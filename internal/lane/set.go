@@ -5,15 +5,19 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"math"
 	"slices"
 )
 
 // Run is a range of offsets that have finished: from Begin on, before End.
 type Run struct{ Begin, End int64 }
 
-// MaxText is the longest text that Encode returns. Kafka takes up to 4,096
+// MaxText is the longest text of a finished set. Kafka takes up to 4,096
 // characters of metadata with an offset, unless a broker is set otherwise.
 const MaxText = 3000
+
+// MaxRuns is more runs than a text can hold: one for every other offset.
+const MaxRuns = MaxText * 6 / 8 * 8 / 2
 
 // The form of the finished set: version, topic id, base offset as a varint,
 // then from the base on pieces that begin with a varint whose two lowest bits
@@ -24,23 +28,30 @@ const (
 	pieceGap    = 0 // so many offsets have not finished
 	pieceRun    = 1 // so many offsets have finished
 	pieceBits   = 2 // so many bytes follow, a bit for each offset, lowest first
+	pieceHole   = 3 // one offset has not finished, and then so many have
 	chunk       = 64
 	headerBytes = 1 + 16
 )
 
+// far is more offsets than any set spans.
+const far = 1 << 40
+
 var errSet = errors.New("not a finished set")
 
-// Encode returns the runs beyond base as text, and whether all of them fit
-// into MaxText; those that do not are left out, from the last one on. Without
-// a run the text is empty.
-func Encode(topic [16]byte, base int64, runs []Run) (text string, all bool) {
+// Encode returns the runs from base on, in order and apart from each other, as
+// text, and whether all of them fit into limit characters, MaxText at most;
+// those that do not are left out, from the last one on. Without a run the text
+// is empty.
+func Encode(topic [16]byte, base int64, runs []Run, limit int) (text string, all bool) {
 	if len(runs) == 0 {
 		return "", true
 	}
 	b := append([]byte{setVersion}, topic[:]...)
 	b = binary.AppendUvarint(b, uint64(base))
-	limit := base64.RawURLEncoding.DecodedLen(MaxText)
-	w := writer{b: b, at: base, limit: limit}
+	w := writer{b: b, at: base, limit: base64.RawURLEncoding.DecodedLen(min(limit, MaxText))}
+	if len(b) > w.limit {
+		return "", false
+	}
 	runs = slices.Clone(runs)
 	for len(runs) > 0 && !w.full {
 		if n := w.dense(runs); n > 0 {
@@ -68,24 +79,32 @@ func (w *writer) append(piece []byte, to int64) {
 	}
 }
 
-func (w *writer) run(r Run) {
-	var piece []byte
-	if r.Begin > w.at {
-		piece = binary.AppendUvarint(piece, uint64(r.Begin-w.at)<<2|pieceGap)
+func (w *writer) run(r Run) { w.append(appendRun(nil, w.at, r), r.End) }
+
+// appendRun appends the pieces of a run, and of what is before it from at on.
+func appendRun(b []byte, at int64, r Run) []byte {
+	kind := pieceRun
+	switch gap := r.Begin - at; {
+	case gap == 1:
+		kind = pieceHole
+	case gap > 1:
+		b = binary.AppendUvarint(b, uint64(gap)<<2|pieceGap)
 	}
-	w.append(binary.AppendUvarint(piece, uint64(r.End-r.Begin)<<2|pieceRun), r.End)
+	return binary.AppendUvarint(b, uint64(r.End-r.Begin)<<2|uint64(kind))
 }
 
 // dense returns how many chunks from w.at on are shorter as bits than as runs.
 func (w *writer) dense(runs []Run) (chunks int) {
-	at, i := w.at, 0
+	at, last, i := w.at, w.at, 0
+	var piece [2 * binary.MaxVarintLen64]byte
 	for i < len(runs) {
 		end, cost := at+chunk, 0
 		for i < len(runs) && runs[i].Begin < end {
-			cost += 2 // a gap and a run, of a byte each at least
+			cost += len(appendRun(piece[:0], last, runs[i]))
 			if runs[i].End > end {
 				break // the rest belongs to the next chunk
 			}
+			last = runs[i].End
 			i++
 		}
 		if cost <= chunk/8 {
@@ -128,7 +147,7 @@ func Decode(text string, topic [16]byte, base int64) (runs []Run, err error) {
 	}
 	b = b[headerBytes:]
 	from, n := binary.Uvarint(b)
-	if n <= 0 || from != uint64(base) || base < 0 {
+	if n <= 0 || from != uint64(base) || base < 0 || base > math.MaxInt64-2*far {
 		return nil, errSet
 	}
 	add := func(r Run) {
@@ -138,7 +157,6 @@ func Decode(text string, topic [16]byte, base int64) (runs []Run, err error) {
 			runs = append(runs, r)
 		}
 	}
-	const far = 1 << 40 // more than any span, and no overflow
 	at := base
 	for b = b[n:]; len(b) > 0; {
 		piece, n := binary.Uvarint(b)
@@ -150,7 +168,10 @@ func Decode(text string, topic [16]byte, base int64) (runs []Run, err error) {
 		switch piece & 3 {
 		case pieceGap:
 			at += size
-		case pieceRun:
+		case pieceHole, pieceRun:
+			if piece&3 == pieceHole {
+				at++
+			}
 			add(Run{at, at + size})
 			at += size
 		case pieceBits:
@@ -166,8 +187,6 @@ func Decode(text string, topic [16]byte, base int64) (runs []Run, err error) {
 				}
 			}
 			b = b[size:]
-		default:
-			return nil, errSet
 		}
 		if at-base > far {
 			return nil, errSet

@@ -18,8 +18,9 @@ type Unit struct {
 
 	mu     sync.Mutex
 	live   int  // items whose Work has not returned
-	parked int  // of those, how many wait
+	parked int  // of those, how many wait, but for those in a call
 	held   bool // it has a slot
+	over   bool // all have returned: the slot is no longer the unit's
 	coming chan struct{}
 	met    *meeting // once one has arrived, or a unit of several waits
 }
@@ -30,6 +31,8 @@ type meeting struct {
 	arrived []*Item
 	call    func([]*Item)
 	called  chan struct{}
+	within  []*Item // those of the call that runs
+	parked  int     // how many of those wait: the call waits when one does
 }
 
 // meeting returns that of the unit.
@@ -42,7 +45,7 @@ func (u *Unit) meeting() *meeting {
 
 func (u *Unit) add(it *Item) {
 	u.items = append(u.items, it)
-	it.unit = u
+	it.unit, it.atWork = u, true
 	if it.Refused != nil {
 		return // it is in hand since its first run
 	}
@@ -58,7 +61,6 @@ func (u *Unit) add(it *Item) {
 // run calls Work for each record.
 func (u *Unit) run() {
 	l := u.lane
-	u.live = len(u.items)
 	if len(u.items) == 1 {
 		l.Work(l.ctx, u.items[0])
 		return
@@ -66,52 +68,125 @@ func (u *Unit) run() {
 	var all sync.WaitGroup
 	for _, it := range u.items {
 		all.Go(func() {
-			defer u.leave()
+			defer u.leave(it)
 			l.Work(l.ctx, it)
 		})
 	}
 	all.Wait()
 }
 
-func (u *Unit) leave() {
+// leave counts an item of several whose Work has returned.
+func (u *Unit) leave(it *Item) {
 	u.mu.Lock()
 	u.live--
+	u.unpark(it)
 	u.rest()
 	u.meet()
 	u.mu.Unlock()
 }
 
+// end says that all of the unit has returned, and whether it has a slot. It
+// neither gives one up nor takes one any more, whatever handlers left behind.
+func (u *Unit) end() (held bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.over = true
+	for _, it := range u.items {
+		it.parking = nil
+	}
+	return u.held
+}
+
+// waiting is how many of the records wait.
+func (u *Unit) waiting() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if m := u.met; m != nil && m.parked > 0 {
+		return u.parked + len(m.within)
+	}
+	return u.parked
+}
+
 // rest gives up the slot when nothing of the unit is running.
 func (u *Unit) rest() {
-	if u.held && u.live > 0 && u.parked == u.live {
+	resting := u.parked
+	if m := u.met; m != nil {
+		if len(m.arrived) > 0 {
+			return
+		}
+		if m.parked > 0 {
+			resting += len(m.within)
+		}
+	}
+	if u.held && u.live > 0 && resting == u.live {
 		u.held = false
 		u.lane.Pool.release()
 	}
 }
 
-// Park gives the record's place to another until Unpark. Drained is closed
-// when it must not wait any longer.
-func (it *Item) Park(until time.Time) (drained <-chan struct{}) {
-	u, l := it.unit, it.lane
-	l.mu.Lock()
-	l.parked++
-	l.mu.Unlock()
+// Parking is the time that an item has given its place away.
+type Parking struct {
+	item *Item
+	unit *Unit
+}
+
+// Park gives the record's place to another until the Parking ends, or until the
+// one that began last does where there are several. Of those that came together in Arrive all wait when one does.
+// Until is when it is likely to end.
+func (it *Item) Park(until time.Time) *Parking {
+	u := it.unit
+	p := &Parking{item: it, unit: u}
 	u.mu.Lock()
-	u.parked++
-	if len(u.items) > 1 {
-		u.meeting().soon[it] = until
+	defer u.mu.Unlock()
+	if u.over {
+		return p
+	}
+	again := it.parking != nil // while the one before still waits for its place
+	it.parking = p
+	if again {
+		return p
+	}
+	if it.inCall {
+		u.met.parked++
+	} else {
+		u.parked++
+		if len(u.items) > 1 {
+			u.meeting().soon[it] = until
+		}
 	}
 	u.rest()
 	u.meet()
-	u.mu.Unlock()
-	return l.drained
+	return p
 }
 
-// Unpark takes the place back.
-func (it *Item) Unpark() {
-	u, l := it.unit, it.lane
+// unpark forgets that an item waits.
+func (u *Unit) unpark(it *Item) {
+	switch {
+	case it.parking == nil:
+		return
+	case it.inCall:
+		u.met.parked--
+	default:
+		u.parked--
+		if u.met != nil {
+			delete(u.met.soon, it)
+		}
+	}
+	it.parking = nil
+}
+
+// Drained is closed when the record must not wait any longer.
+func (it *Item) Drained() <-chan struct{} { return it.lane.drained }
+
+// End takes the place back. It reports whether it has: without it, because the
+// lane drains and there is none, the work is to be cut short. Where Work has
+// returned in the meantime there is nothing to take back.
+func (p *Parking) End() bool {
+	it, u, l := p.item, p.unit, p.unit.lane
 	u.mu.Lock()
-	for !u.held {
+	defer u.mu.Unlock()
+	got := true
+	for got && it.parking == p && !u.held {
 		if ch := u.coming; ch != nil {
 			u.mu.Unlock()
 			<-ch
@@ -121,22 +196,22 @@ func (it *Item) Unpark() {
 		ch := make(chan struct{})
 		u.coming = ch
 		u.mu.Unlock()
-		got := l.Pool.acquire(l.ctx, l.drained)
+		got = l.Pool.acquire(l.ctx, l.drained)
 		u.mu.Lock()
-		u.coming, u.held = nil, got
+		u.coming = nil
 		close(ch)
-		if !got {
-			break // it ends soon, and does so without a slot
+		switch {
+		case got && u.over:
+			l.Pool.release()
+		case got:
+			u.held = true
 		}
 	}
-	u.parked--
-	if u.met != nil {
-		delete(u.met.soon, it)
+	if it.parking == p {
+		u.unpark(it)
 	}
-	u.mu.Unlock()
-	l.mu.Lock()
-	l.parked--
-	l.mu.Unlock()
+	u.rest() // if Work has returned meanwhile, and the others wait
+	return got
 }
 
 // together is how much later an item of a unit may be due and still be waited
@@ -172,8 +247,21 @@ func (u *Unit) meet() {
 	arrived, call, called := m.arrived, m.call, m.called
 	m.arrived, m.called = nil, make(chan struct{})
 	slices.SortFunc(arrived, func(a, b *Item) int { return cmp.Compare(a.seq, b.seq) })
+	m.within = arrived
+	for _, it := range arrived {
+		it.inCall = true
+	}
 	go func() {
-		defer close(called)
+		defer func() { // also if call ends its goroutine
+			u.mu.Lock()
+			for _, it := range arrived {
+				u.unpark(it) // by a goroutine that the call left behind
+				it.inCall = false
+			}
+			m.within = nil
+			u.mu.Unlock()
+			close(called)
+		}()
 		call(arrived)
 	}()
 }
