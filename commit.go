@@ -147,7 +147,7 @@ func (r *run) position(p *partition, id kadm.TopicID, seen uint64) (at position)
 // less than Kafka's 4,096.
 func (r *run) shorten(err error) {
 	const least = 64 // says hardly anything
-	limit := r.setLimit.Load() / 2
+	limit := r.setLimit.Load() / 4
 	if limit < least {
 		limit = 0
 	}

@@ -17,8 +17,8 @@ type Hop struct {
 	// Origin returns the record as it was read from As: policies and handlers
 	// see that one, and the record of the hop with [HopFrom]. It must not
 	// change its argument. Its error is the record's failure, of cause
-	// [CauseUndecodable] unless it says otherwise. nil leaves the record as it
-	// is. It must be pure and safe for concurrent use.
+	// [CauseUndecodable] unless it says otherwise. nil, or a function that
+	// returns nil, leaves the record as it is. It must be pure and safe for concurrent use.
 	Origin func(r *kgo.Record) (*kgo.Record, error)
 	// Due says when a record may be handled, by this process's clock; the
 	// zero time means at once. Records wait for it in the order of their

@@ -48,7 +48,7 @@ func (r *run) work(ctx context.Context, tp topicPartition, handle Handler, hop H
 	d.outputs.init(ctx, r.limit)
 	if hop.Origin != nil {
 		d.hop = rec
-		if d.record, d.instead = origin(hop, rec); d.instead != nil {
+		if d.record, d.instead = origin(hop, rec); d.record == nil {
 			d.record = rec
 		}
 	}
