@@ -49,7 +49,9 @@ func (t Telemetry) Wrap(next Handler) Handler {
 		if d != nil {
 			d.instruments = in
 		}
-		ctx = in.propagator.Extract(ctx, kotel.NewRecordCarrier(r))
+		if len(r.Headers) > 0 {
+			ctx = in.propagator.Extract(ctx, kotel.NewRecordCarrier(r))
+		}
 		l := cache.of(r, GroupFrom(ctx))
 		ctx, span := in.tracer.Start(ctx, l.name, l.start...)
 		defer span.End()
