@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -247,7 +248,7 @@ func TestFinishedSet_NeverOutgrowsTheMetadataOfAnOffset(t *testing.T) {
 	const records = 40_000
 	cl := k.Client(t)
 	for i := range records {
-		r, err := orderPlaced.Record(fmt.Sprint(i), order{ID: fmt.Sprint(i), Total: i})
+		r, err := orderPlaced.Record(strconv.Itoa(i), order{ID: strconv.Itoa(i), Total: i})
 		require.NoError(t, err)
 		cl.Produce(t.Context(), r, nil)
 	}
@@ -290,7 +291,7 @@ func TestFinishedSet_NeverOutgrowsTheMetadataOfAnOffset(t *testing.T) {
 func TestFinishedSet_OfBrokersThatTakeLess(t *testing.T) {
 	t.Parallel()
 	for _, limit := range []int{400, 0} {
-		t.Run(fmt.Sprint(limit), func(t *testing.T) {
+		t.Run(strconv.Itoa(limit), func(t *testing.T) {
 			t.Parallel()
 			c := newFaulty(t, map[string]int32{"order.placed": 1})
 			c.fill(t, 1, 2000)

@@ -75,8 +75,7 @@ func (h hands) none(t *testing.T) {
 	}
 }
 
-func (x *hand) done()           { x.does <- func(context.Context) error { return nil } }
-func (x *hand) fails(err error) { x.does <- func(context.Context) error { return err } }
+func (x *hand) done() { x.does <- func(context.Context) error { return nil } }
 func (x *hand) waits(d time.Duration) {
 	x.does <- func(ctx context.Context) error { return wherry.Wait(ctx, time.Now().Add(d)) }
 }

@@ -160,13 +160,13 @@ func TestHandler_PanicsAndGoexitEndTheRunInTime(t *testing.T) {
 	single := func(f func()) wherry.Route {
 		return orderPlaced.Handler(func(context.Context, order) error { f(); return nil })
 	}
-	for name, make := range map[string]func(func()) wherry.Route{"handler": single, "batch": batch} {
+	for name, route := range map[string]func(func()) wherry.Route{"handler": single, "batch": batch} {
 		for how, f := range map[string]func(){"panic": func() { panic(errors.New("oh")) }, "Goexit": runtime.Goexit} {
 			t.Run(name+" "+how, func(t *testing.T) {
 				t.Parallel()
 				k := kafkatest.NewCluster(t, "order.placed:1")
 				place(t, k, 0, "a-0", "a-1")
-				end, _ := background(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Concurrency: 1, Handlers: []wherry.Route{make(f)}})
+				end, _ := background(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Concurrency: 1, Handlers: []wherry.Route{route(f)}})
 				err := receive(t, end, "the end")
 				var e *wherry.RecordError
 				require.ErrorAs(t, err, &e)

@@ -1,3 +1,6 @@
+// Package lane keeps records in order while they are handled, shares places
+// among them, and knows how far a partition's offset may be committed while
+// they finish in any order.
 package lane
 
 import (
