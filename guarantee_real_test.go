@@ -3,6 +3,7 @@ package wherry_test
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -34,7 +35,7 @@ func TestGuarantee_CrashInRealTime(t *testing.T) {
 				for partition := range int32(2) {
 					for _, key := range []string{"a", "b", "c", "bad"} {
 						for _, n := range []string{"1", "2", "3", "4"} {
-							place(t, k, partition, key+"-"+n+"-"+string('0'+rune(partition)))
+							place(t, k, partition, key+"-"+n+"-"+strconv.Itoa(int(partition)))
 						}
 					}
 				}

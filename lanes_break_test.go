@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -320,4 +321,39 @@ func TestLanes_NoGoroutineIsLeft(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return !strings.Contains(stacks(), "wherry.(*run)") && !strings.Contains(stacks(), "internal/lane.") && !strings.Contains(stacks(), "wherry.park")
 	}, patience, 10*time.Millisecond)
+}
+
+// A log that was cut off behind a record that waits: the Consumer goes on where
+// OnReset says, and the record that waits is none the worse.
+func TestLanes_AResetWhileARecordWaits(t *testing.T) {
+	t.Parallel()
+	for name, kind := range map[string]wherry.Order{"ByPartition": wherry.ByPartition, "ByKey": wherry.ByKey} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := kafkatest.NewCluster(t, "order.placed:1")
+			place(t, k, 0, many("a", 0, 100)...)
+			h := newHands()
+			c := &wherry.Consumer{Client: k.Client(t), Group: "g", Order: kind, MaxHeld: 5, Handlers: h.route(), OnReset: func(e *wherry.OffsetRangeError) (int64, error) { return e.Start, nil }, Opts: []kgo.Opt{kgo.FetchMaxPartitionBytes(200), kgo.FetchMaxBytes(200)}}
+			kafkatest.Run(t, c)
+			x := h.next(t)
+			require.Equal(t, "a-0", x.id)
+			eventually(t, "it pauses", func() bool { s := c.Status().Partitions; return len(s) == 1 && s[0].Paused })
+			var to kadm.Offsets
+			to.Add(kadm.Offset{Topic: "order.placed", At: 90})
+			_, err := kadm.NewClient(k.Client(t)).DeleteRecords(t.Context(), to)
+			require.NoError(t, err)
+			x.done()
+			last := -1
+			for last < 99 {
+				x := h.next(t)
+				var n int
+				_, err := fmt.Sscanf(x.id, "a-%d", &n)
+				require.NoError(t, err)
+				require.Greater(t, n, last, "out of order")
+				last = n
+				x.done()
+			}
+			eventually(t, "all is committed", func() bool { return committed(t, k, "g", "order.placed")[0] == 100 })
+		})
+	}
 }

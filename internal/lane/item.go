@@ -25,8 +25,8 @@ type Item struct {
 	atWork  bool  // its Work has not returned
 	again   bool  // and it is to be called again then
 
-	parking *Parking // guarded by unit.mu
-	inCall  bool     // as well
+	inCall  bool // of Arrive; guarded by unit.mu, as is
+	parking *Parking
 }
 
 // Finish says that the record is done: its offset may be committed.
