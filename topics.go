@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"regexp"
 	"slices"
 	"strconv"
@@ -73,9 +75,32 @@ func EnsureTopics(ctx context.Context, cl *kgo.Client, specs ...TopicSpec) error
 		return err
 	}
 	log := slog.Default()
-	if err := client.Connect(ctx, cl, log); err != nil {
-		return err
+	for {
+		if err := client.Connect(ctx, cl, log); err != nil {
+			return err
+		}
+		err := ensure(ctx, cl, specs, log)
+		if !unreachable(err) || ctx.Err() != nil {
+			return err
+		}
+		log.WarnContext(ctx, "kafka: ensuring topics failed, trying again", "error", err)
+		select {
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), err)
+		case <-time.After(250 * time.Millisecond):
+		}
 	}
+}
+
+// unreachable reports whether err is a broker's that was there a moment ago.
+func unreachable(err error) bool {
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return true
+	}
+	return errors.Is(err, io.EOF)
+}
+
+func ensure(ctx context.Context, cl *kgo.Client, specs []TopicSpec, log *slog.Logger) error {
 	adm := kadm.NewClient(cl)
 	names := make([]string, len(specs))
 	var likes []string

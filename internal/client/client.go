@@ -65,22 +65,34 @@ func Check(lent *kgo.Client) error {
 // lent client's options, the options of one user of it, and musts. It takes
 // the lent client as Check found it.
 func Open(lent *kgo.Client, opts []kgo.Opt, musts ...kgo.Opt) (cl *kgo.Client, err error) {
-	// A hook that registers itself once (kprom) panics on a second client.
 	defer func() {
-		if p := recover(); p != nil {
+		switch p := recover().(type) {
+		case nil:
+		case refusal:
+			cl, err = nil, p.error
+		default: // a hook that registers itself once (kprom) panics on a second client
 			cl, err = nil, fmt.Errorf("a hook of the client cannot serve a second client; give it in Opts of the one user that it belongs to, not to the lent client: %v", p)
 		}
 	}()
 	// Concat, not append: Opts is the lent client's own slice.
-	cl, err = kgo.NewClient(slices.Concat(Defaults(), lent.Opts(), opts, musts)...)
+	cl, err = kgo.NewClient(slices.Concat(Defaults(), lent.Opts(), opts, musts, []kgo.Opt{kgo.WithHooks(inspector{})})...)
 	if err != nil {
 		return nil, fmt.Errorf("opening a client: %w", err)
 	}
-	if err := merged(cl); err != nil {
-		cl.Close()
-		return nil, err
-	}
 	return cl, nil
+}
+
+// inspector refuses a client before it starts anything. Later it may have
+// joined its group, and closing it would wait for callbacks that wait for the
+// client.
+type inspector struct{}
+
+type refusal struct{ error }
+
+func (inspector) OnNewClient(cl *kgo.Client) {
+	if err := merged(cl); err != nil {
+		panic(refusal{err})
+	}
 }
 
 // merged reports, all at once, the options of an opened client with which
