@@ -96,7 +96,7 @@ func TestFinishedSet_ASuccessorGoesOnWhereItEnded(t *testing.T) {
 				}
 				place(t, k, 0, "b-43")
 				h = newHands()
-				kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Order: wherry.ByKey, Handlers: h.route(), Opts: []kgo.Opt{balancer}})
+				kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Order: wherry.ByKey, Handlers: h.route(), Drain: 10 * time.Millisecond, Opts: []kgo.Opt{balancer}})
 				got := h.take(t, 3)
 				require.Equal(t, []string{"a-0", "b-43", "c-40"}, idsOf(got))
 				for _, x := range got {
@@ -129,7 +129,7 @@ func TestFinishedSet_AfterKill9(t *testing.T) {
 	require.NoError(t, cmd.Process.Kill())
 	_ = cmd.Wait()
 	h := newHands()
-	kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Order: wherry.ByKey, Handlers: h.route()})
+	kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Order: wherry.ByKey, Handlers: h.route(), Drain: 10 * time.Millisecond})
 	for _, id := range []string{"a-0", "a-100"} {
 		x := h.next(t)
 		require.Equal(t, id, x.id)
@@ -199,7 +199,7 @@ func TestFinishedSet_ThatIsNotOursIsIgnored(t *testing.T) {
 			o.Add(kadm.Offset{Topic: "order.placed", At: 1, LeaderEpoch: -1, Metadata: metadata(topics["order.placed"].ID)})
 			require.NoError(t, adm.CommitAllOffsets(t.Context(), "g", o))
 			h := newHands()
-			kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Order: wherry.Unordered, Handlers: h.route()})
+			kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Order: wherry.Unordered, Handlers: h.route(), Drain: 10 * time.Millisecond})
 			require.Equal(t, []string{"a-1", "a-2", "a-3"}, idsOf(h.take(t, 3)))
 		})
 	}
@@ -235,7 +235,7 @@ func TestFinishedSet_OfATopicThatWasMadeAnewIsIgnored(t *testing.T) {
 	old.Add(kadm.Offset{Topic: "order.placed", At: o.At, LeaderEpoch: -1, Metadata: o.Metadata})
 	require.NoError(t, kadm.NewClient(k.Client(t)).CommitAllOffsets(t.Context(), "g", old))
 	h = newHands()
-	kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Order: wherry.Unordered, Handlers: h.route()})
+	kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Order: wherry.Unordered, Handlers: h.route(), Drain: 10 * time.Millisecond})
 	require.Equal(t, []string{"a-0", "b-1", "b-2"}, idsOf(h.take(t, 3)))
 }
 
@@ -363,7 +363,7 @@ func TestFinishedSet_AcrossGapsInTheLog(t *testing.T) {
 	stop()
 	require.NoError(t, receive(t, end, "the end"))
 	h = newHands()
-	kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Order: wherry.Unordered, Handlers: h.route()})
+	kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Order: wherry.Unordered, Handlers: h.route(), Drain: 10 * time.Millisecond})
 	got = h.take(t, 2)
 	require.Equal(t, []string{"b-4", "c-5"}, idsOf(got))
 	got["b-4"].done()
@@ -383,7 +383,7 @@ func TestFinishedSet_OfAMemberThatWasThrownOut(t *testing.T) {
 			c.fill(t, 1, 20)
 			backwards := c.watchCommits(t, "g")
 			h := newHands()
-			background(t, &wherry.Consumer{Client: c.client(t), Group: "g", Order: wherry.Unordered, Handlers: h.route(), Opts: []kgo.Opt{
+			background(t, &wherry.Consumer{Client: c.client(t), Group: "g", Order: wherry.Unordered, Handlers: h.route(), Drain: 10 * time.Millisecond, Opts: []kgo.Opt{
 				kgo.Balancers(balancer), kgo.HeartbeatInterval(100 * time.Millisecond),
 			}})
 			for range 20 {
@@ -427,11 +427,11 @@ func TestFinishedSet_IsDroppedByAReset(t *testing.T) {
 	_, err := kadm.NewClient(k.Client(t)).DeleteRecords(t.Context(), to)
 	require.NoError(t, err)
 	h = newHands()
-	end, _ = background(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Order: wherry.Unordered, Handlers: h.route()})
+	end, _ = background(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Order: wherry.Unordered, Handlers: h.route(), Drain: 10 * time.Millisecond})
 	var e *wherry.OffsetRangeError
 	require.ErrorAs(t, receive(t, end, "the end"), &e)
 	require.EqualValues(t, 1, e.Offset)
-	kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Order: wherry.Unordered, Handlers: h.route(), OnReset: func(e *wherry.OffsetRangeError) (int64, error) { return e.Start, nil }})
+	kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Order: wherry.Unordered, Handlers: h.route(), Drain: 10 * time.Millisecond, OnReset: func(e *wherry.OffsetRangeError) (int64, error) { return e.Start, nil }})
 	require.Len(t, h.take(t, 7), 7)
 }
 

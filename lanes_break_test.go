@@ -132,10 +132,9 @@ func TestLanes_MembersComeGoAndAreThrownOutWithWaitsInHand(t *testing.T) {
 	for name, balancer := range balancers() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newFaulty(t, map[string]int32{"order.placed": 3, "payment.made": 2})
-			c.SetGroupConfigs("g", map[string]string{"consumer.heartbeat.interval.ms": "50"})
+			c := newLively(t, map[string]int32{"order.placed": 3, "payment.made": 2})
 			backwards := c.watchCommits(t, "g")
-			const total = 1500
+			const total = 1000
 			var feeding sync.WaitGroup
 			cl := c.client(t)
 			feeding.Go(func() {
@@ -168,7 +167,7 @@ func TestLanes_MembersComeGoAndAreThrownOutWithWaitsInHand(t *testing.T) {
 				stop func()
 			}
 			var members []running
-			for i := range 14 {
+			for i := range 10 {
 				switch {
 				case len(members) < 2 || len(members) < 4 && rand.IntN(2) == 0:
 					end, stop := background(t, member(i))
@@ -217,8 +216,7 @@ func TestLanes_KeysKeepTheirOrderAcrossRebalances(t *testing.T) {
 	for name, balancer := range balancers() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newFaulty(t, map[string]int32{"order.placed": 2})
-			c.SetGroupConfigs("g", map[string]string{"consumer.heartbeat.interval.ms": "50"})
+			c := newLively(t, map[string]int32{"order.placed": 2})
 			cl := c.client(t)
 			const keys, each = 30, 40
 			for n := range each {
@@ -333,7 +331,7 @@ func TestLanes_AResetWhileARecordWaits(t *testing.T) {
 			k := kafkatest.NewCluster(t, "order.placed:1")
 			place(t, k, 0, many("a", 0, 100)...)
 			h := newHands()
-			c := &wherry.Consumer{Client: k.Client(t), Group: "g", Order: kind, MaxHeld: 5, Handlers: h.route(), OnReset: func(e *wherry.OffsetRangeError) (int64, error) { return e.Start, nil }, Opts: []kgo.Opt{kgo.FetchMaxPartitionBytes(200), kgo.FetchMaxBytes(200)}}
+			c := &wherry.Consumer{Client: k.Client(t), Group: "g", Order: kind, MaxHeld: 5, Handlers: h.route(), Drain: 10 * time.Millisecond, OnReset: func(e *wherry.OffsetRangeError) (int64, error) { return e.Start, nil }, Opts: []kgo.Opt{kgo.FetchMaxPartitionBytes(200), kgo.FetchMaxBytes(200)}}
 			kafkatest.Run(t, c)
 			x := h.next(t)
 			require.Equal(t, "a-0", x.id)

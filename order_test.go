@@ -130,7 +130,7 @@ func TestOrder_ByPartitionIsThatOfThePartition(t *testing.T) {
 	place(t, k, 0, "a-0", "b-1", "-2", "a-3")
 	place(t, k, 1, "a-4", "a-5")
 	h := newHands()
-	kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Handlers: h.route()})
+	kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Handlers: h.route(), Drain: 10 * time.Millisecond})
 	got := h.take(t, 2)
 	require.Equal(t, []string{"a-0", "a-4"}, idsOf(got))
 	h.none(t)
@@ -152,7 +152,7 @@ func TestOrder_ByPartitionAWaitHoldsThePartition(t *testing.T) {
 		place(t, k, 0, "a-0", "b-1")
 		place(t, k, 1, "a-2", "a-3")
 		h := newHands()
-		kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Handlers: h.route(), MaxWait: time.Hour, Concurrency: 1})
+		kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Handlers: h.route(), Drain: 10 * time.Millisecond, MaxWait: time.Hour, Concurrency: 1})
 		first := h.next(t)
 		held := map[string]string{"a-0": "b-1", "a-2": "a-3"}[first.id]
 		begin := time.Now()
@@ -175,7 +175,7 @@ func TestOrder_ByKeyIsThatOfEachKey(t *testing.T) {
 	k := kafkatest.NewCluster(t, "order.placed:1")
 	place(t, k, 0, "a-0", "a-1", "b-2", "-3", "-4", "a-5", "b-6")
 	h := newHands()
-	kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Handlers: h.route(), Order: wherry.ByKey})
+	kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Handlers: h.route(), Drain: 10 * time.Millisecond, Order: wherry.ByKey})
 	got := h.take(t, 4)
 	require.Equal(t, []string{"-3", "-4", "a-0", "b-2"}, idsOf(got), "keys wait for each other, or records without one do")
 	h.none(t)
@@ -243,7 +243,7 @@ func TestOrder_ByKeyAWaitHoldsItsKeyAlone(t *testing.T) {
 	virtually(t, []string{"order.placed:1"}, func(t *testing.T, k *kafkatest.Cluster) {
 		place(t, k, 0, "a-0", "a-1", "b-2", "-3", "b-4")
 		h := newHands()
-		kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Handlers: h.route(), Order: wherry.ByKey, MaxWait: time.Hour, Concurrency: 1})
+		kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Handlers: h.route(), Drain: 10 * time.Millisecond, Order: wherry.ByKey, MaxWait: time.Hour, Concurrency: 1})
 		x := h.next(t)
 		begin := time.Now()
 		require.Equal(t, "a-0", x.id)
@@ -266,7 +266,7 @@ func TestOrder_UnorderedWaitsForNone(t *testing.T) {
 	k := kafkatest.NewCluster(t, "order.placed:1")
 	place(t, k, 0, "a-0", "a-1", "a-2", "a-3")
 	h := newHands()
-	kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Handlers: h.route(), Order: wherry.Unordered, Concurrency: 3})
+	kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Handlers: h.route(), Drain: 10 * time.Millisecond, Order: wherry.Unordered, Concurrency: 3})
 	got := h.take(t, 3)
 	h.none(t)
 	got["a-1"].done()
@@ -282,7 +282,7 @@ func TestOrder_ARefusedOutputKeepsTheOrder(t *testing.T) {
 				place(t, k, 0, "a-0", "a-1", "a-2", "a-3")
 				h := newHands()
 				refused := make(chan string, 10)
-				kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Handlers: h.route(), Order: kind, Policies: []wherry.Policy{
+				kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Handlers: h.route(), Drain: 10 * time.Millisecond, Order: kind, Policies: []wherry.Policy{
 					wherry.Middleware(func(next wherry.Handler) wherry.Handler {
 						return func(ctx context.Context, r *kgo.Record) error {
 							err := next(ctx, r)
@@ -379,7 +379,7 @@ func TestConcurrency_AWaitGivesItsPlaceAway(t *testing.T) {
 					place(t, k, p, fmt.Sprintf("a-%d", p))
 				}
 				h := newHands()
-				kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Handlers: h.route(), Order: kind, Concurrency: 1, MaxWait: time.Hour})
+				kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Handlers: h.route(), Drain: 10 * time.Millisecond, Order: kind, Concurrency: 1, MaxWait: time.Hour})
 				begin := time.Now()
 				h.next(t).waits(time.Hour)
 				h.next(t).waits(time.Minute)
@@ -402,7 +402,7 @@ func TestConcurrency_ByPartitionHasNoLimit(t *testing.T) {
 		place(t, k, p, fmt.Sprintf("a-%d", p))
 	}
 	h := newHands()
-	kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Handlers: h.route()})
+	kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Handlers: h.route(), Drain: 10 * time.Millisecond})
 	h.take(t, 100)
 }
 
@@ -415,7 +415,7 @@ func TestConcurrency_PartitionsTakeTurns(t *testing.T) {
 			k := kafkatest.NewCluster(t, "order.placed:2")
 			place(t, k, 0, many("long", 0, 500)...)
 			h := newHands()
-			kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Handlers: h.route(), Order: kind, Concurrency: 1})
+			kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Handlers: h.route(), Drain: 10 * time.Millisecond, Order: kind, Concurrency: 1})
 			x := h.next(t)
 			place(t, k, 1, "short-0")
 			// The lane of the other partition has asked for its turn by then.
