@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -112,6 +113,7 @@ func (w *Writer) Begin() error { return w.cl.BeginTransaction() }
 
 // Produce produces the records in the transaction and waits for their
 // acknowledgements. It returns the error of each, or nil when there is none.
+// When ctx ends first the Writer is of no use any more.
 func (w *Writer) Produce(ctx context.Context, rs []*kgo.Record) (errs []error) {
 	var (
 		mu  sync.Mutex
@@ -132,7 +134,20 @@ func (w *Writer) Produce(ctx context.Context, rs []*kgo.Record) (errs []error) {
 			errs[i] = err
 		})
 	}
-	all.Wait()
+	acked := make(chan struct{})
+	go func() { all.Wait(); close(acked) }()
+	select {
+	case <-acked:
+		return errs
+	case <-ctx.Done():
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	errs = slices.Clone(errs)
+	if errs == nil {
+		errs = make([]error, len(rs))
+	}
+	errs[0] = context.Cause(ctx) // at least one has no answer
 	return errs
 }
 
