@@ -77,7 +77,7 @@ var arrows = []struct {
 	{"", []string{"internal/lane", "internal/txn", "internal/table", "internal/header", "internal/client", "internal/planted"}},
 	{"kafkatest", []string{"internal/apache"}},
 	{"retry", []string{"", "internal/header", "internal/client"}},
-	{"dlq", []string{"", "internal/header", "internal/client"}},
+	{"dlq", []string{"", "internal/header", "internal/client", "internal/txn"}},
 	{"ratelimit", []string{"", "internal/header", "internal/client"}},
 	{"reqreply", []string{"", "internal/header", "internal/client"}},
 	{"saga", []string{"", "retry", "reqreply", "internal/..."}},
