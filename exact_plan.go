@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/wherry-go/wherry/internal/lane"
+	"github.com/wherry-go/wherry/internal/planted"
 )
 
 // plan is what one transaction is to commit.
@@ -68,7 +69,16 @@ func (x *exact) plan(m member, which []*partition, entries []*entry) *plan {
 			}
 			delete(pl.offsets, p.topicPartition)
 			if found.Low.Offset >= 0 {
-				pl.offsets[p.topicPartition] = position{Mark: found.Low, topic: id, finished: found.Set, changes: found.Changes}
+				at := position{Mark: found.Low, topic: id, finished: found.Set, changes: found.Changes}
+				if planted.Is(planted.NoMetadata) {
+					at.finished = ""
+				}
+				if planted.Is(planted.PollHead) {
+					r.mu.Lock()
+					at.Offset = max(at.Offset, p.next)
+					r.mu.Unlock()
+				}
+				pl.offsets[p.topicPartition] = at
 			}
 		}
 	}

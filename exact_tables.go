@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/wherry-go/wherry/internal/planted"
 	"github.com/wherry-go/wherry/internal/table"
 )
 
@@ -74,6 +75,9 @@ func (t *tables) commit(entries []*entry) {
 // rollback drops what is pending in partition n.
 func (t *tables) rollback(n int32) {
 	t.states[n]++
+	if planted.Is(planted.KeepOverlay) {
+		return
+	}
 	for _, parts := range t.parts {
 		if part := parts[n]; part != nil {
 			part.Rollback()

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/wherry-go/wherry/internal/client"
+	"github.com/wherry-go/wherry/internal/planted"
 	"github.com/wherry-go/wherry/internal/txn"
 )
 
@@ -81,6 +82,9 @@ func (x *exact) offsets(ctx context.Context, pl *plan) (*kmsg.TxnOffsetCommitReq
 	req.MemberID, req.Generation, req.InstanceID = pl.member.id, pl.member.generation, r.instance()
 	if req.MemberID == "" { // of nobody: brokers would not ask for the generation
 		return nil, kerr.UnknownMemberID
+	}
+	if planted.Is(planted.NoFencing) {
+		req.MemberID, req.Generation, req.InstanceID = "", -1, nil
 	}
 	at := map[string]int{}
 	var names []string

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/wherry-go/wherry/internal/client"
+	"github.com/wherry-go/wherry/internal/planted"
 )
 
 // Restore brings parts, by partition of topic, up to what their logs say: it
@@ -204,7 +205,11 @@ func look(ctx context.Context, cl *kgo.Client, topic string, parts map[int32]*Pa
 	if err != nil {
 		return s, fmt.Errorf("asking for its start: %w", err)
 	}
-	ends, err := adm.ListEndOffsets(ctx, topic)
+	list := adm.ListEndOffsets
+	if planted.Is(planted.RestoreToLSO) {
+		list = adm.ListCommittedOffsets
+	}
+	ends, err := list(ctx, topic)
 	if err != nil {
 		return s, fmt.Errorf("asking for its end: %w", err)
 	}
