@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -141,13 +140,12 @@ func (w *Writer) Produce(ctx context.Context, rs []*kgo.Record) (errs []error) {
 		return errs
 	case <-ctx.Done():
 	}
-	mu.Lock()
-	defer mu.Unlock()
-	errs = slices.Clone(errs)
+	w.cl.Close() // or a record might still be kgo's when it is produced again
+	<-acked
 	if errs == nil {
 		errs = make([]error, len(rs))
 	}
-	errs[0] = context.Cause(ctx) // at least one has no answer
+	errs[0] = context.Cause(ctx)
 	return errs
 }
 
