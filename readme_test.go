@@ -14,15 +14,25 @@ import (
 )
 
 // The programs in the README are Examples, which the test suite runs: the first
-// as it stands there, the second within its Example.
+// as it stands there, of the others each paragraph.
 func TestReadme_ItsProgramsAreExamples(t *testing.T) {
 	t.Parallel()
-	readme := readPage(t, "README.md")
-	programs := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(readme, -1)
-	require.Len(t, programs, 2)
+	programs := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(readPage(t, "README.md"), -1)
+	require.NotEmpty(t, programs)
 	require.Contains(t, readPage(t, "example_test.go"), programs[0][1])
-	indented := regexp.MustCompile(`(?m)^(.)`).ReplaceAllString(programs[1][1], "\t$1")
-	require.Contains(t, readPage(t, "example_policies_test.go"), indented)
+	files, err := filepath.Glob("example*_test.go")
+	require.NoError(t, err)
+	var examples strings.Builder
+	for _, name := range files {
+		examples.WriteString(readPage(t, name))
+	}
+	for _, program := range programs[1:] {
+		for paragraph := range strings.SplitSeq(strings.TrimSpace(program[1]), "\n\n") {
+			inFunction := regexp.MustCompile(`(?m)^(.)`).ReplaceAllString(paragraph, "\t$1")
+			require.True(t, strings.Contains(examples.String(), inFunction) || strings.Contains(examples.String(), paragraph),
+				"no Example has this:\n%s", paragraph)
+		}
+	}
 }
 
 // The links of the Markdown pages lead to files that are there, and what the
