@@ -70,7 +70,7 @@ func TestExactBreak_StopAtAnyRequest(t *testing.T) {
 						hit, began := f.Hits() > 0, time.Now()
 						cancel()
 						err := <-end
-						require.LessOrEqual(t, time.Since(began), 16*time.Second)
+						require.LessOrEqual(t, time.Since(began), 8*time.Second)
 						require.NoError(t, err)
 						stop := kafkatest.Run(t, counting(t, k, "successor", wherry.Order(skip%2)))
 						k.Sleep(t, 40*time.Second)
