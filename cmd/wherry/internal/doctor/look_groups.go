@@ -1,0 +1,145 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+// groups asks about the groups.
+func (g *gathering) groups(ctx context.Context) {
+	for _, name := range g.Groups {
+		group := Group{Name: name}
+		if err := g.describe(ctx, &group); err != nil {
+			g.miss(Missed{What: "group " + name, Named: true}, "DESCRIBE on GROUP "+name, err)
+			continue
+		}
+		g.commits(ctx, &group)
+		// A group whose offsets alone are left is one that exists.
+		group.Exists = group.Exists || len(group.Commits) > 0
+		g.facts.Groups = append(g.facts.Groups, group)
+	}
+}
+
+// describe asks for a group's members, in the new protocol (KIP-848) and then
+// in the classic one.
+func (g *gathering) describe(ctx context.Context, group *Group) error {
+	ctx, cancel := g.within(ctx)
+	defer cancel()
+	if all, err := g.adm.DescribeConsumerGroups(ctx, group.Name); err == nil {
+		if d, ok := all[group.Name]; ok && d.Err == nil {
+			group.Exists, group.State, group.Protocol, group.Assignor = true, d.State, "consumer", d.AssignorName
+			for _, m := range d.Members {
+				group.Members = append(group.Members, Member{
+					ID: m.MemberID, Instance: orEmpty(m.InstanceID), Client: m.ClientID, Host: m.ClientHost,
+					Subscribed: m.SubscribedTopics, Assigned: partitionsOf(m.Assignment),
+				})
+			}
+			return nil
+		}
+	}
+	all, err := g.adm.DescribeGroups(ctx, group.Name)
+	if err != nil {
+		return err
+	}
+	d := all[group.Name]
+	switch {
+	case errors.Is(d.Err, kerr.GroupIDNotFound), strings.EqualFold(d.State, "dead"):
+		return nil
+	case d.Err != nil:
+		return d.Err
+	}
+	group.Exists, group.State, group.Protocol, group.Assignor = true, d.State, "classic", d.Protocol
+	for _, m := range d.Members {
+		member := Member{ID: m.MemberID, Instance: orEmpty(m.InstanceID), Client: m.ClientID, Host: m.ClientHost, Assigned: map[string][]int32{}}
+		if join, ok := m.Join.AsConsumer(); ok {
+			member.Subscribed = join.Topics
+		}
+		if has, ok := m.Assigned.AsConsumer(); ok {
+			for _, t := range has.Topics {
+				if len(t.Partitions) > 0 {
+					member.Assigned[t.Topic] = t.Partitions
+				}
+			}
+		}
+		group.Members = append(group.Members, member)
+	}
+	return nil
+}
+
+func orEmpty(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+func partitionsOf(set kadm.TopicsSet) map[string][]int32 {
+	all := map[string][]int32{}
+	for _, t := range set.Sorted() {
+		if len(t.Partitions) > 0 {
+			all[t.Topic] = t.Partitions
+		}
+	}
+	return all
+}
+
+// commits asks for a group's offsets twice: as they are, and for those that a
+// transaction holds.
+func (g *gathering) commits(ctx context.Context, group *Group) {
+	ctx, cancel := g.within(ctx)
+	defer cancel()
+	all, err := g.adm.FetchOffsets(ctx, group.Name)
+	if err != nil {
+		if !errors.Is(err, kerr.GroupIDNotFound) {
+			g.missed("the offsets of group "+group.Name, "DESCRIBE on GROUP "+group.Name, err)
+		}
+		return
+	}
+	stable, err := g.adm.FetchOffsets(kadm.RequireStable(ctx), group.Name)
+	if err != nil {
+		g.missed("whether a transaction holds offsets of group "+group.Name, "DESCRIBE on GROUP "+group.Name, err)
+	}
+	for _, o := range all.Sorted() {
+		c := Commit{Topic: o.Topic, Partition: o.Partition, Offset: o.At, Metadata: o.Metadata}
+		if s, ok := stable.Lookup(o.Topic, o.Partition); ok {
+			c.Held = errors.Is(s.Err, kerr.UnstableOffsetCommit)
+		}
+		group.Commits = append(group.Commits, c)
+	}
+}
+
+// openStates are the states of a transaction that is not over.
+var openStates = []string{"Ongoing", "PrepareCommit", "PrepareAbort"}
+
+// transactions asks for those that are open. Brokers tell of those alone that
+// the user may describe.
+func (g *gathering) transactions(ctx context.Context) {
+	ctx, cancel := g.within(ctx)
+	defer cancel()
+	const needs = "DESCRIBE on TRANSACTIONAL_ID *"
+	listed, err := g.adm.ListTransactions(ctx, nil, openStates)
+	if err != nil {
+		g.missed("open transactions", needs, err)
+	}
+	if len(listed) == 0 {
+		return
+	}
+	all, err := g.adm.DescribeTransactions(ctx, listed.TransactionalIDs()...)
+	if err != nil {
+		g.missed("some open transactions", needs, err)
+	}
+	for _, d := range all.Sorted() {
+		if d.Err != nil || d.StartTimestamp <= 0 {
+			continue // it has ended meanwhile
+		}
+		g.facts.Transactions = append(g.facts.Transactions, Transaction{
+			ID: d.TxnID, State: d.State, ProducerID: d.ProducerID, Timeout: time.Duration(d.TimeoutMillis) * time.Millisecond,
+			Began: time.UnixMilli(d.StartTimestamp), Partitions: partitionsOf(d.Topics),
+		})
+	}
+}
