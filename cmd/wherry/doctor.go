@@ -7,6 +7,7 @@ import (
 	"flag"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/wherry-go/wherry/cmd/wherry/internal/doctor"
 )
@@ -39,14 +40,16 @@ named.`
 // runDoctor is "wherry doctor".
 func runDoctor(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var (
-		conn           connection
-		groups, ignore []string
-		flags          = flag.NewFlagSet("doctor", flag.ContinueOnError)
-		asJSON         = flags.Bool("json", false, "write one JSON object")
-		probe          = flags.Bool("write-probe", false, "compare the clock of every broker, by way of a topic wherry-doctor-<number> that is made and deleted")
+		conn   connection
+		groups []string
+		opts   doctor.Options
+		flags  = flag.NewFlagSet("doctor", flag.ContinueOnError)
+		asJSON = flags.Bool("json", false, "write one JSON object")
+		probe  = flags.Bool("write-probe", false, "compare the clock of every broker, by way of a topic wherry-doctor-<number> that is made and deleted")
 	)
+	flags.DurationVar(&opts.OpenLong, "transaction-age", time.Minute, "how long a transaction may be open before it is told")
 	flags.Func("group", "consumer `group` to look at; may be given several times, or with commas", collect(&groups))
-	flags.Func("ignore", "`check` to pass over, by the name in brackets; may be given several times, or with commas", collect(&ignore))
+	flags.Func("ignore", "`check` to pass over, by the name in brackets; may be given several times, or with commas", collect(&opts.Ignore))
 	topics, err := parseOperands(flags, []*flag.FlagSet{conn.flags()}, []string{"topic..."}, args, doctorIntro, stdout, stderr)
 	if err != nil {
 		return err
@@ -58,7 +61,7 @@ func runDoctor(ctx context.Context, args []string, stdout, stderr io.Writer) err
 		}
 		return &codeError{2, err}
 	}
-	report := doctor.Examine(facts, ignore...)
+	report := doctor.Examine(facts, opts)
 	if *asJSON {
 		out := json.NewEncoder(stdout)
 		out.SetEscapeHTML(false)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -102,26 +104,24 @@ func writeDoctor(w io.Writer, f *doctor.Facts, r doctor.Report) error {
 func writeLooked(p *prose, f *doctor.Facts) {
 	p.raw("Cluster " + f.ClusterID + " at " + f.Bootstrap)
 	var up, down []string
-	versions := map[string]bool{}
+	var versions []string
 	for _, b := range f.Brokers {
-		id := fmt.Sprint(b.ID)
+		id := strconv.Itoa(int(b.ID))
 		if b.Down {
 			down = append(down, id)
 			continue
 		}
 		up = append(up, id)
-		versions[b.Version] = true
+		if b.Version != "" && !slices.Contains(versions, b.Version) {
+			versions = append(versions, b.Version)
+		}
 	}
 	brokers := strings.Join(up, ", ")
 	if len(down) > 0 {
 		brokers += "; down: " + strings.Join(down, ", ")
 	}
-	if len(versions) == 1 && len(up) > 0 {
-		for v := range versions {
-			if v != "" {
-				brokers += ", Kafka " + v
-			}
-		}
+	if len(versions) == 1 {
+		brokers += "; Kafka " + versions[0]
 	}
 	p.text("  brokers  ", brokers)
 	looked := 0

@@ -14,43 +14,56 @@ func TestExamine_Cluster(t *testing.T) {
 	check(t, map[string]row{
 		"a broker is down": {
 			func(p *patient) { p.Brokers[1].Down = true },
-			[]string{"error broker-down"}, []string{"broker 2 is down", "kafka-cluster --bootstrap-server kafka:9092 unregister --id 2"},
+			[]string{"error broker-down"},
+			[]string{"broker 2 is down", "kafka-cluster --bootstrap-server kafka:9092 unregister --id 2"},
 		},
 		"two are down": {
 			func(p *patient) { p.Brokers[0].Down, p.Brokers[2].Down = true, true },
-			[]string{"error broker-down"}, []string{"brokers 1 and 3 are down"},
+			[]string{"error broker-down"},
+			[]string{"brokers 1 and 3 are down"},
 		},
 		"versions differ": {
 			func(p *patient) { p.Brokers[2].Version = "v3.9" },
-			[]string{"warning broker-versions"}, []string{"v3.9 on 3; v4.1 on 1 and 2"},
+			[]string{"warning broker-versions"},
+			[]string{"v3.9 on 3; v4.1 on 1 and 2"},
 		},
 		"the version of one is not known": {func(p *patient) { p.Brokers[2].Version = "" }, nil, nil},
 		"the version of one that is down": {
 			func(p *patient) { p.Brokers[2].Version, p.Brokers[2].Down = "v3.9", true },
-			[]string{"error broker-down"}, nil,
+			[]string{"error broker-down"},
+			nil,
 		},
 		"no leader": {
 			func(p *patient) { p.topic("orders").Partitions[1].Leader = -1 },
-			[]string{"error no-leader"}, []string{"1 partition without a leader", "orders/1"},
+			[]string{"error no-leader"},
+			[]string{"1 partition without a leader", "orders/1"},
 		},
 		"a replica is behind": {
 			func(p *patient) {
 				p.topic("orders").Partitions[0].ISR = []int32{1, 2}
 				p.topic("orders").Partitions[2].ISR = []int32{1, 2}
 			},
-			[]string{"warning under-replicated"}, []string{"2 partitions with replicas that are not in sync", "orders/0, 2", "--under-replicated-partitions"},
+			[]string{"warning under-replicated"},
+			[]string{"2 partitions with replicas that are not in sync", "orders/0, 2", "--under-replicated-partitions"},
 		},
 		"fewer in sync than must be": {
 			func(p *patient) { p.topic("orders").Partitions[0].ISR = []int32{1} },
-			[]string{"error below-min-isr"}, []string{"NOT_ENOUGH_REPLICAS"},
+			[]string{"error below-min-isr"},
+			[]string{"NOT_ENOUGH_REPLICAS"},
 		},
 		"the same in a topic of the brokers": {
 			func(p *patient) { p.topic("__transaction_state").Partitions[0].ISR = []int32{1} },
-			[]string{"error below-min-isr"}, []string{"__transaction_state/0"},
+			[]string{"error below-min-isr"},
+			[]string{"__transaction_state/0"},
 		},
 		"one in sync is enough where one must be": {
-			func(p *patient) { p.alone(); p.replicas("orders", 1, 2); p.topic("orders").Partitions[0].ISR = []int32{1} },
-			[]string{"warning under-replicated"}, nil,
+			func(p *patient) {
+				p.alone()
+				p.replicas("orders", 1, 2)
+				p.topic("orders").Partitions[0].ISR = []int32{1}
+			},
+			[]string{"warning under-replicated"},
+			nil,
 		},
 	})
 }
@@ -64,7 +77,8 @@ func TestExamine_Features(t *testing.T) {
 	}
 	check(t, map[string]row{
 		"transaction.version 2 could be finalized": {
-			version(1, 2), []string{"warning transaction-version"},
+			version(1, 2),
+			[]string{"warning transaction-version"},
 			[]string{"transaction.version is 1, the brokers can do 2", "kafka-features --bootstrap-server kafka:9092 upgrade --feature transaction.version=2"},
 		},
 		"it cannot":                {version(0, 1), []string{"note transaction-version"}, []string{"Upgrade to Kafka 4.0"}},
@@ -120,7 +134,8 @@ func TestExamine_BrokerSettings(t *testing.T) {
 		"records of 1,000,011 bytes": {set(largest, "1000011"), []string{"warning message-max-bytes"}, []string{"MESSAGE_TOO_LARGE"}},
 		"one broker alone": {
 			func(p *patient) { p.Brokers[1].Settings[backoff] = doctor.Setting{Value: "20"} },
-			[]string{"warning txn-retry-backoff"}, []string{backoff + " is 20 on broker 2"},
+			[]string{"warning txn-retry-backoff"},
+			[]string{backoff + " is 20 on broker 2"},
 		},
 		"two of three, and in the file alone": {
 			func(p *patient) {
@@ -128,14 +143,16 @@ func TestExamine_BrokerSettings(t *testing.T) {
 					p.Brokers[i].Settings[backoff] = doctor.Setting{Value: "20", Fixed: true}
 				}
 			},
-			[]string{"warning txn-retry-backoff"}, []string{"is 20 on brokers 1 and 2", "Set " + backoff + "=1 in the brokers' server.properties", "backoff.max.ms at 100"},
+			[]string{"warning txn-retry-backoff"},
+			[]string{"is 20 on brokers 1 and 2", "Set " + backoff + "=1 in the brokers' server.properties", "backoff.max.ms at 100"},
 		},
 		"one that is down does not count": {
 			func(p *patient) {
 				p.Brokers[1].Down = true
 				p.Brokers[1].Settings[backoff] = doctor.Setting{Value: "20"}
 			},
-			[]string{"error broker-down"}, nil,
+			[]string{"error broker-down"},
+			nil,
 		},
 		"no number": {set(backoff, "soon"), nil, nil},
 	})
@@ -185,25 +202,30 @@ func TestExamine_InternalTopics(t *testing.T) {
 	check(t, map[string]row{
 		"offsets: one replica": {
 			func(p *patient) { p.replicas(offsets, 2); p.setTopic(offsets, "min.insync.replicas", "1") },
-			[]string{"warning offsets-topic"}, []string{"__consumer_offsets has one replica, on a cluster of 3 brokers", "kafka-reassign-partitions"},
+			[]string{"warning offsets-topic"},
+			[]string{"__consumer_offsets has one replica, on a cluster of 3 brokers", "kafka-reassign-partitions"},
 		},
 		"offsets: all must be in sync": {
 			func(p *patient) { p.setTopic(offsets, "min.insync.replicas", "3") },
-			[]string{"warning offsets-topic"}, []string{"needs all of them in sync", "--entity-name __consumer_offsets --add-config min.insync.replicas=2"},
+			[]string{"warning offsets-topic"},
+			[]string{"needs all of them in sync", "--entity-name __consumer_offsets --add-config min.insync.replicas=2"},
 		},
 		"offsets: more in sync than there are": {
 			func(p *patient) { p.setTopic(offsets, "min.insync.replicas", "4") },
-			[]string{"error offsets-topic"}, []string{"groups neither form nor commit"},
+			[]string{"error offsets-topic"},
+			[]string{"groups neither form nor commit"},
 		},
 		"offsets: one in sync is Kafka's default": {func(p *patient) { p.setTopic(offsets, "min.insync.replicas", "1") }, nil, nil},
 		"offsets: settings are not known":         {func(p *patient) { p.topic(offsets).Settings = nil }, nil, nil},
 		"transactions: one in sync of three": {
 			func(p *patient) { p.setTopic(state, "min.insync.replicas", "1") },
-			[]string{"warning transaction-topic"}, []string{"needs one of them in sync"},
+			[]string{"warning transaction-topic"},
+			[]string{"needs one of them in sync"},
 		},
 		"transactions: more in sync than there are": {
 			func(p *patient) { p.replicas(state, 1); p.setTopic(state, "min.insync.replicas", "2") },
-			[]string{"error transaction-topic"}, []string{"no transaction begins or ends"},
+			[]string{"error transaction-topic"},
+			[]string{"no transaction begins or ends"},
 		},
 		"to be made: more replicas than brokers": {
 			func(p *patient) { p.without(offsets); p.without(state); p.Brokers = p.Brokers[:2] },
@@ -212,11 +234,13 @@ func TestExamine_InternalTopics(t *testing.T) {
 		},
 		"to be made: one replica": {
 			func(p *patient) { p.without(offsets); p.set("offsets.topic.replication.factor", "1") },
-			[]string{"warning offsets-topic"}, []string{"__consumer_offsets will have one replica", "Set offsets.topic.replication.factor=3"},
+			[]string{"warning offsets-topic"},
+			[]string{"__consumer_offsets will have one replica", "Set offsets.topic.replication.factor=3"},
 		},
 		"to be made: all in sync": {
 			func(p *patient) { p.without(state); p.set("transaction.state.log.min.isr", "3") },
-			[]string{"warning transaction-topic"}, []string{"transaction.state.log.replication.factor=3 and transaction.state.log.min.isr=2"},
+			[]string{"warning transaction-topic"},
+			[]string{"transaction.state.log.replication.factor=3 and transaction.state.log.min.isr=2"},
 		},
 		"made: the setting does not matter": {func(p *patient) { p.set("offsets.topic.replication.factor", "1") }, nil, nil},
 		"to be made, and well":              {func(p *patient) { p.without(offsets); p.without(state) }, nil, nil},

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/wherry-go/wherry/internal/lane"
@@ -13,7 +14,7 @@ import (
 func (e *exam) group(g *Group) {
 	if !g.Exists {
 		e.find(Finding{
-			Check: "group-missing", Severity: Error, What: fmt.Sprintf("there is no group %s", g.Name),
+			Check: "group-missing", Severity: Error, What: "there is no group " + g.Name,
 			Why:  "No member of it is running, and it has no committed offsets: none ever did, or they expired (offsets.retention.minutes, 7 days after the last member left). A Consumer begins at Consumer.From. It may be a typo.",
 			Mend: "These are the groups that there are:", Commands: []string{e.tool("kafka-consumer-groups --list")},
 		})
@@ -37,7 +38,7 @@ func (e *exam) state(g *Group) {
 			Mend: "Start its service.",
 		}
 		if lag := e.Lag(g); lag.Total > 0 {
-			f.Severity, f.What = Warning, f.What+", and "+count(lag.Total, "record")+" to read"
+			f.Severity, f.What = Warning, fmt.Sprintf("%s, and a lag of %d", f.What, lag.Total)
 		}
 		e.find(f)
 	default:
@@ -148,7 +149,7 @@ func (e *exam) sets(g *Group) {
 			continue
 		}
 		if _, err := lane.Decode(c.Metadata, t.ID, c.Offset); err != nil {
-			lost = append(lost, place(c.Topic, c.Partition)+" at offset "+fmt.Sprint(c.Offset))
+			lost = append(lost, place(c.Topic, c.Partition)+" at offset "+strconv.FormatInt(c.Offset, 10))
 		}
 	}
 	if len(lost) > 0 {

@@ -34,7 +34,7 @@ func (e *exam) held(g *Group) {
 		f.What += "; for how long is not known, for no open transaction that may be seen has them"
 	default:
 		f.What += fmt.Sprintf(", that of %s, for %s", id, long(age))
-		if age > openLong {
+		if age > e.OpenLong {
 			f.Severity = Warning
 		} else if age <= heldNormal {
 			f.Mend, f.Commands = "Nothing needs to be done.", nil

@@ -1,13 +1,14 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // groups asks about the groups.
@@ -30,17 +31,8 @@ func (g *gathering) groups(ctx context.Context) {
 func (g *gathering) describe(ctx context.Context, group *Group) error {
 	ctx, cancel := g.within(ctx)
 	defer cancel()
-	if all, err := g.adm.DescribeConsumerGroups(ctx, group.Name); err == nil {
-		if d, ok := all[group.Name]; ok && d.Err == nil {
-			group.Exists, group.State, group.Protocol, group.Assignor = true, d.State, "consumer", d.AssignorName
-			for _, m := range d.Members {
-				group.Members = append(group.Members, Member{
-					ID: m.MemberID, Instance: orEmpty(m.InstanceID), Client: m.ClientID, Host: m.ClientHost,
-					Subscribed: m.SubscribedTopics, Assigned: partitionsOf(m.Assignment),
-				})
-			}
-			return nil
-		}
+	if g.describeNew(ctx, group) {
+		return nil
 	}
 	all, err := g.adm.DescribeGroups(ctx, group.Name)
 	if err != nil {
@@ -69,6 +61,33 @@ func (g *gathering) describe(ctx context.Context, group *Group) error {
 		group.Members = append(group.Members, member)
 	}
 	return nil
+}
+
+// describeNew is describe for the new protocol; ok is false where the group has
+// the classic one, or does not exist.
+func (g *gathering) describeNew(ctx context.Context, group *Group) (ok bool) {
+	req := kmsg.NewPtrConsumerGroupDescribeRequest()
+	req.Groups = []string{group.Name}
+	resp, err := req.RequestWith(ctx, g.Client)
+	if err != nil || len(resp.Groups) != 1 || resp.Groups[0].ErrorCode != 0 {
+		return false
+	}
+	names := map[[16]byte]string{} // some brokers tell ids alone
+	for name, t := range g.facts.Seen {
+		names[t.ID] = name
+	}
+	d := resp.Groups[0]
+	group.Exists, group.State, group.Protocol, group.Assignor = true, d.State, "consumer", d.AssignorName
+	for _, m := range d.Members {
+		member := Member{ID: m.MemberID, Instance: orEmpty(m.InstanceID), Client: m.ClientID, Host: m.ClientHost, Subscribed: m.SubscribedTopics, Assigned: map[string][]int32{}}
+		for _, t := range m.Assignment.TopicPartitions {
+			if name := cmp.Or(t.Topic, names[t.TopicID]); name != "" && len(t.Partitions) > 0 {
+				member.Assigned[name] = t.Partitions
+			}
+		}
+		group.Members = append(group.Members, member)
+	}
+	return true
 }
 
 func orEmpty(s *string) string {
@@ -110,36 +129,5 @@ func (g *gathering) commits(ctx context.Context, group *Group) {
 			c.Held = errors.Is(s.Err, kerr.UnstableOffsetCommit)
 		}
 		group.Commits = append(group.Commits, c)
-	}
-}
-
-// openStates are the states of a transaction that is not over.
-var openStates = []string{"Ongoing", "PrepareCommit", "PrepareAbort"}
-
-// transactions asks for those that are open. Brokers tell of those alone that
-// the user may describe.
-func (g *gathering) transactions(ctx context.Context) {
-	ctx, cancel := g.within(ctx)
-	defer cancel()
-	const needs = "DESCRIBE on TRANSACTIONAL_ID *"
-	listed, err := g.adm.ListTransactions(ctx, nil, openStates)
-	if err != nil {
-		g.missed("open transactions", needs, err)
-	}
-	if len(listed) == 0 {
-		return
-	}
-	all, err := g.adm.DescribeTransactions(ctx, listed.TransactionalIDs()...)
-	if err != nil {
-		g.missed("some open transactions", needs, err)
-	}
-	for _, d := range all.Sorted() {
-		if d.Err != nil || d.StartTimestamp <= 0 {
-			continue // it has ended meanwhile
-		}
-		g.facts.Transactions = append(g.facts.Transactions, Transaction{
-			ID: d.TxnID, State: d.State, ProducerID: d.ProducerID, Timeout: time.Duration(d.TimeoutMillis) * time.Millisecond,
-			Began: time.UnixMilli(d.StartTimestamp), Partitions: partitionsOf(d.Topics),
-		})
 	}
 }

@@ -12,8 +12,6 @@ import (
 
 var now = time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
 
-const dayMillis = 24 * 60 * 60 * 1000
-
 // patient is a cluster of three brokers in which nothing hurts: a topic with
 // all that wherry keeps beside it, a changelog, and a group that reads.
 type patient struct {
@@ -141,7 +139,7 @@ func (p *patient) examine(ignore ...string) doctor.Report {
 			}
 		}
 	}
-	return doctor.Examine(&p.Facts, ignore...)
+	return doctor.Examine(&p.Facts, doctor.Options{Ignore: ignore})
 }
 
 // row is one fault, or one that is just none.
@@ -188,5 +186,5 @@ func TestExamine_FindsNothingWhereNothingHurts(t *testing.T) {
 	report = p.examine()
 	require.Empty(t, report.Findings, "one broker is well with one replica")
 
-	require.Empty(t, doctor.Examine(&doctor.Facts{Now: now}).Findings, "nothing is known")
+	require.Empty(t, doctor.Examine(&doctor.Facts{Now: now}, doctor.Options{}).Findings, "nothing is known")
 }

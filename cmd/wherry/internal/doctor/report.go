@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Severity says how bad a finding is.
@@ -50,9 +51,19 @@ func (r Report) Count(s Severity) (n int) {
 	return n
 }
 
-// Examine looks for what hurts. Checks named in ignore are passed over.
-func Examine(f *Facts, ignore ...string) Report {
-	e := &exam{Facts: f, ignore: ignore, silent: map[string][]string{}}
+// Options say how an examination is made.
+type Options struct {
+	// Ignore are names of checks whose findings are left out.
+	Ignore []string
+	// OpenLong is how long a transaction may be open before it is told. A
+	// Consumer's takes milliseconds. 0 means a minute.
+	OpenLong time.Duration
+}
+
+// Examine looks for what hurts.
+func Examine(f *Facts, opts Options) Report {
+	opts.OpenLong = cmp.Or(opts.OpenLong, time.Minute)
+	e := &exam{Facts: f, Options: opts, silent: map[string][]string{}}
 	e.cluster()
 	e.brokerSettings()
 	e.internalTopics()
@@ -80,13 +91,13 @@ func Examine(f *Facts, ignore ...string) Report {
 type exam struct {
 	*Facts
 	Report
-	ignore   []string
+	Options
 	silent   map[string][]string // settings that are not told, by whose
 	silences []string            // the keys of silent, in order
 }
 
 func (e *exam) find(f Finding) {
-	if !slices.Contains(e.ignore, f.Check) {
+	if !slices.Contains(e.Ignore, f.Check) {
 		e.Findings = append(e.Findings, f)
 	}
 }

@@ -9,9 +9,6 @@ import (
 )
 
 const (
-	// openLong is how long a transaction may be open before it is told. A
-	// Consumer's takes milliseconds.
-	openLong = time.Minute
 	// abortWait is how much later than its timeout a coordinator aborts a
 	// transaction: it looks every 10 s
 	// (transaction.abort.timed.out.transaction.cleanup.interval.ms).
@@ -29,7 +26,7 @@ func (e *exam) transactions() {
 	for _, tx := range e.Transactions {
 		owned[tx.ProducerID] = true
 		age := e.brokerNow().Sub(tx.Began)
-		if age <= openLong && age <= tx.Timeout+abortWait {
+		if age <= e.OpenLong && age <= tx.Timeout+abortWait {
 			continue
 		}
 		f := Finding{
@@ -98,7 +95,7 @@ func (e *exam) orphans(owned map[int64]bool) {
 					continue
 				}
 				age := e.brokerNow().Sub(pr.Last)
-				if age <= openLong {
+				if age <= e.OpenLong {
 					continue // it may have ended, or begun, while we looked
 				}
 				f := Finding{
