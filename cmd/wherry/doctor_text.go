@@ -143,7 +143,7 @@ func writeLooked(p *prose, f *doctor.Facts) {
 
 func groupLine(f *doctor.Facts, g *doctor.Group) string {
 	lag := f.Lag(g)
-	line := fmt.Sprintf("%s: %s, %d members, %s protocol, lag %d in %d partitions", g.Name, strings.ToLower(g.State), len(g.Members), g.Protocol, lag.Total, lag.Partitions)
+	line := fmt.Sprintf("%s: %s, %s, %s protocol, lag %d in %s", g.Name, strings.ToLower(g.State), number(len(g.Members), "member"), g.Protocol, lag.Total, number(lag.Partitions, "partition"))
 	if g.Assignor != "" {
 		line = strings.Replace(line, " protocol", " protocol ("+g.Assignor+")", 1)
 	}
@@ -166,12 +166,6 @@ func clockLine(c doctor.Clock) string {
 
 // summary is the last line.
 func summary(f *doctor.Facts, r doctor.Report) string {
-	number := func(n int, noun string) string {
-		if n == 1 {
-			return "1 " + noun
-		}
-		return fmt.Sprintf("%d %ss", n, noun)
-	}
 	text := fmt.Sprintf("%s, %s, %s.", number(r.Count(doctor.Error), "error"), number(r.Count(doctor.Warning), "warning"), number(r.Count(doctor.Note), "note"))
 	if r.Count(doctor.Error)+r.Count(doctor.Warning) == 0 {
 		text = "Nothing is wrong."
@@ -186,4 +180,11 @@ func summary(f *doctor.Facts, r doctor.Report) string {
 		text += " No group or topic was named: name some to look at them too (-group, topics)."
 	}
 	return text
+}
+
+func number(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }

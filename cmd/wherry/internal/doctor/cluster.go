@@ -21,17 +21,15 @@ func (e *exam) cluster() {
 		}
 	}
 	if len(down) > 0 {
-		noun := "broker " + ids(down)[0] + " is down"
+		what := "broker " + ids(down)[0] + " is down"
 		if len(down) > 1 {
-			noun = "brokers " + and(ids(down)) + " are down"
+			what = "brokers " + and(ids(down)) + " are down"
 		}
 		e.find(Finding{
-			Check: "broker-down", Severity: Error, What: noun,
-			Why:  "What they lead moves to other replicas, where there are any in sync; until they are back, fewer failures are survived.",
-			Mend: "Look at their logs and start them. A broker that is gone for good is unregistered, after its replicas were moved by kafka-reassign-partitions:",
-			Commands: []string{
-				e.tool("kafka-cluster unregister --id %d", down[0]),
-			},
+			Check: "broker-down", Severity: Error, What: what,
+			Why:      "The partitions that it led have another leader, or none, where no other replica was in sync. Until it is back fewer failures are survived.",
+			Mend:     "See its log, and start it. One that is gone for good is unregistered, after its replicas were moved by kafka-reassign-partitions:",
+			Commands: []string{e.tool("kafka-cluster unregister --id %d", down[0])},
 		})
 	}
 	if len(versions) > 1 {

@@ -15,7 +15,7 @@ func TestExamine_Cluster(t *testing.T) {
 		"a broker is down": {
 			func(p *patient) { p.Brokers[1].Down = true },
 			[]string{"error broker-down"},
-			[]string{"broker 2 is down", "kafka-cluster --bootstrap-server kafka:9092 unregister --id 2"},
+			[]string{"broker 2 is down", "kafka-cluster unregister --id 2 --bootstrap-server kafka:9092"},
 		},
 		"two are down": {
 			func(p *patient) { p.Brokers[0].Down, p.Brokers[2].Down = true, true },
@@ -144,7 +144,7 @@ func TestExamine_BrokerSettings(t *testing.T) {
 				}
 			},
 			[]string{"warning txn-retry-backoff"},
-			[]string{"is 20 on brokers 1 and 2", "Set " + backoff + "=1 in the brokers' server.properties", "backoff.max.ms at 100"},
+			[]string{"is 20 on brokers 1 and 2", "Set " + backoff + "=1 in the server.properties of each broker", "backoff.max.ms at 100"},
 		},
 		"one that is down does not count": {
 			func(p *patient) {
@@ -255,4 +255,20 @@ func TestExamine_InternalTopics(t *testing.T) {
 			}, nil, nil,
 		},
 	})
+}
+
+func TestExamine_TheLoginIsNamedAsEachToolNamesIt(t *testing.T) {
+	t.Parallel()
+	p := healthy()
+	p.Bootstrap = "kafka:9093 --command-config client.properties"
+	p.Brokers[1].Down = true
+	p.topic("orders").Partitions[0].Leader = -1
+	p.setTopic("orders", "min.insync.replicas", "3")
+	var commands []string
+	for _, f := range p.examine().Findings {
+		commands = append(commands, f.Commands...)
+	}
+	require.Contains(t, commands, "kafka-cluster unregister --id 2 --bootstrap-server kafka:9093 --config client.properties")
+	require.Contains(t, commands, "kafka-leader-election --bootstrap-server kafka:9093 --admin.config client.properties --election-type unclean --all-topic-partitions")
+	require.Contains(t, commands, "kafka-configs --bootstrap-server kafka:9093 --command-config client.properties --alter --entity-type topics --entity-name orders --add-config min.insync.replicas=2")
 }

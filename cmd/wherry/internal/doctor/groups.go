@@ -3,6 +3,7 @@ package doctor
 import (
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -112,31 +113,42 @@ func (m Member) name() string {
 // outOfRange looks for committed offsets that the log does not have.
 func (e *exam) outOfRange(g *Group) {
 	var ahead, behind []string
+	resets := [2]map[string][]int32{{}, {}} // of those ahead and behind
 	for _, c := range g.Commits {
 		p, ok := e.partition(c.Topic, c.Partition)
 		switch {
 		case !ok || c.Offset < 0:
 		case p.End >= 0 && c.Offset > p.End:
+			resets[0][c.Topic] = append(resets[0][c.Topic], c.Partition)
 			ahead = append(ahead, fmt.Sprintf("%s: committed %d, the end is %d", place(c.Topic, c.Partition), c.Offset, p.End))
 		case p.Start >= 0 && c.Offset < p.Start:
+			resets[1][c.Topic] = append(resets[1][c.Topic], c.Partition)
 			behind = append(behind, fmt.Sprintf("%s: committed %d, the first is %d", place(c.Topic, c.Partition), c.Offset, p.Start))
 		}
 	}
-	reset := e.tool("kafka-consumer-groups --group %s --reset-offsets --to-earliest --execute --topic TOPIC:PARTITION", g.Name)
 	if len(ahead) > 0 {
 		e.find(Finding{
 			Check: "offset-ahead", Severity: Error, Where: ahead, What: fmt.Sprintf("group %s has committed offsets beyond the end of %s", g.Name, count(len(ahead), "partition")),
 			Why:  "The topic was made anew, or its log was cut. A Consumer stops there with an OffsetRangeError, unless Consumer.OnReset says where to go on; others jump by their auto.offset.reset, without a word, once the log is as long as that.",
-			Mend: "Stop the group's members, and choose where to go on:", Commands: []string{reset},
+			Mend: "Stop the group's members, and choose where to go on, such as the first record:", Commands: e.resets(g, resets[0]),
 		})
 	}
 	if len(behind) > 0 {
 		e.find(Finding{
 			Check: "offset-behind", Severity: Error, Where: behind, What: fmt.Sprintf("group %s has committed offsets that are no longer there in %s", g.Name, count(len(behind), "partition")),
 			Why:  "Retention has deleted records that the group has not read. A Consumer stops there with an OffsetRangeError, unless Consumer.OnReset says where to go on.",
-			Mend: "Find out what was lost, lengthen retention.ms, and go on from what is there, with the group's members stopped:", Commands: []string{reset},
+			Mend: "Find out what was lost, lengthen retention.ms, and go on from what is there, with the group's members stopped:", Commands: e.resets(g, resets[1]),
 		})
 	}
+}
+
+// resets are the commands that move offsets to what is there.
+func (e *exam) resets(g *Group, partitions map[string][]int32) (all []string) {
+	for _, topic := range slices.Sorted(maps.Keys(partitions)) {
+		of := strings.Join(ids(slices.Sorted(slices.Values(partitions[topic]))), ",")
+		all = append(all, e.tool("kafka-consumer-groups --group %s --reset-offsets --to-earliest --execute --topic %s:%s", g.Name, topic, of))
+	}
+	return all
 }
 
 // sets looks for finished sets that cannot be read: metadata that was made by a

@@ -63,7 +63,7 @@ func TestExamine_Groups(t *testing.T) {
 		"an offset beyond": {
 			commit(0, 101, ""),
 			[]string{"error offset-ahead"},
-			[]string{"orders/0: committed 101, the end is 100", "OffsetRangeError", "--group billing --reset-offsets"},
+			[]string{"orders/0: committed 101, the end is 100", "OffsetRangeError", "--group billing --reset-offsets --to-earliest --execute --topic orders:0"},
 		},
 		"an offset at the start": {commit(0, 10, ""), nil, nil},
 		"an offset before it":    {commit(0, 9, ""), []string{"error offset-behind"}, []string{"orders/0: committed 9, the first is 10"}},

@@ -76,6 +76,7 @@ func Examine(f *Facts, opts Options) Report {
 	for i := range f.Topics {
 		e.topic(&f.Topics[i])
 	}
+	e.noRoom()
 	e.Report.Missed = slices.Clone(f.Missed)
 	for _, what := range e.silences {
 		e.Report.Missed = append(e.Report.Missed, Missed{
@@ -94,6 +95,7 @@ type exam struct {
 	Options
 	silent   map[string][]string // settings that are not told, by whose
 	silences []string            // the keys of silent, in order
+	tight    []tight             // topics without room for headers
 }
 
 func (e *exam) find(f Finding) {
@@ -112,10 +114,18 @@ func (e *exam) unknown(whose, setting string) {
 	}
 }
 
-// tool returns the command line of one of Kafka's tools.
+// tool returns the command line of one of Kafka's tools, which differ in where
+// they take the broker and in what they call the file with the login.
 func (e *exam) tool(format string, args ...any) string {
 	tool, rest, _ := strings.Cut(fmt.Sprintf(format, args...), " ")
-	return tool + " --bootstrap-server " + e.Bootstrap + " " + rest
+	server := "--bootstrap-server " + e.Bootstrap
+	switch tool {
+	case "kafka-cluster": // a command's own flag
+		return tool + " " + rest + " " + strings.Replace(server, "--command-config", "--config", 1)
+	case "kafka-leader-election":
+		server = strings.Replace(server, "--command-config", "--admin.config", 1)
+	}
+	return tool + " " + server + " " + rest
 }
 
 // setTopic returns the command that changes a topic's setting.

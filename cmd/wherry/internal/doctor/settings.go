@@ -126,7 +126,7 @@ func (e *exam) brokerSettings() {
 func (e *exam) mendBroker(r rule, f Finding, fixed bool) Finding {
 	set := r.setting + "=" + r.want
 	if fixed {
-		f.Mend = fmt.Sprintf("Set %s in the brokers' server.properties, and restart them one by one.", set)
+		f.Mend = fmt.Sprintf("Set %s in the server.properties of each broker, and restart one after the other.", set)
 	} else {
 		f.Mend = "It needs no restart:"
 		f.Commands = []string{e.tool("kafka-configs --alter --entity-type brokers --entity-default --add-config %s", set)}

@@ -83,7 +83,7 @@ func TestExamine_TopicsOfWherrysOwn(t *testing.T) {
 		"delay: a day to spare":           {set(wait, "retention.ms", "86405000"), nil, nil},
 		"delay: fewer partitions":         {cut(wait, 2), []string{"warning delay-partitions"}, []string{"has 2 partitions, orders has 3", "--alter --topic orders.billing.retry.5s --partitions 3"}},
 		"delay: more partitions":          {cut(wait, 4), []string{"note delay-partitions"}, []string{"Nothing breaks"}},
-		"delay: no room for headers":      {set(wait, "max.message.bytes", "1050635"), []string{"note max-message-bytes"}, []string{"max.message.bytes=1050636"}},
+		"delay: no room for headers":      {set(wait, "max.message.bytes", "1050635"), []string{"note headers-room"}, []string{"max.message.bytes=1050636"}},
 		"keys: fewer partitions":          {cut(keys, 2), []string{"warning delay-partitions"}, nil},
 		"keys: not compacted":             {set(keys, "cleanup.policy", "delete"), []string{"error changelog"}, []string{"cleanup.policy delete and retention.ms -1"}},
 		"keys: retention":                 {set(keys, "retention.ms", "604800000"), []string{"error changelog"}, nil},
@@ -94,7 +94,7 @@ func TestExamine_TopicsOfWherrysOwn(t *testing.T) {
 		"dead letters: almost 30 days":    {set(dead, "retention.ms", "2591999999"), []string{"note dead-letter-retention"}, []string{"retention.ms=7776000000"}},
 		"dead letters: 7 days":            {set(dead, "retention.ms", "604800000"), []string{"note dead-letter-retention"}, []string{"keeps letters for 7 days"}},
 		"dead letters: almost 7 days":     {set(dead, "retention.ms", "604799999"), []string{"warning dead-letter-retention"}, nil},
-		"dead letters: no room for stack": {set(dead, "max.message.bytes", "1064971"), []string{"note max-message-bytes"}, []string{"billing.dlq has max.message.bytes 1064971, orders has 1048588"}},
+		"dead letters: no room for stack": {set(dead, "max.message.bytes", "1064971"), []string{"note headers-room"}, []string{"1 topic of wherry's own", "billing.dlq has max.message.bytes 1064971", "max.message.bytes=1064972"}},
 		"dead letters: nobody's group":    {func(p *patient) { p.Groups = nil; p.setTopic(dead, "max.message.bytes", "1064971") }, nil, nil},
 	})
 }

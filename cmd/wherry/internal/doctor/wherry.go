@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"fmt"
-	"strconv"
 	"time"
 )
 
@@ -111,7 +110,7 @@ func (e *exam) counts(t *Topic, k kin) {
 	case delay, keys:
 		need := len(e.Seen[k.origin].Partitions)
 		f := Finding{
-			Check: "delay-partitions", Severity: Note, What: fmt.Sprintf("%s has %d partitions, %s has %d", t.Name, have, k.origin, need),
+			Check: "delay-partitions", Severity: Note, What: fmt.Sprintf("%s has %s, %s has %d", t.Name, count(have, "partition"), k.origin, need),
 			Why: "With retry.Topics.KeepOrder the delay topics need at least as many as their topic: the Consumer does not start. Without it, fewer of them share the work of those that wait.",
 		}
 		switch {
@@ -126,57 +125,4 @@ func (e *exam) counts(t *Topic, k kin) {
 		e.find(f)
 	case plain, dead:
 	}
-}
-
-// sizes compares the largest record of topics that belong together.
-func (e *exam) sizes(t *Topic, k kin) {
-	most, ok := e.number(t, "max.message.bytes")
-	if !ok {
-		return
-	}
-	if most < batchBytes && k.role == plain {
-		e.find(Finding{
-			Check: "max-message-bytes", Severity: Warning, What: fmt.Sprintf("topic %s has max.message.bytes %d", t.Name, most),
-			Why:  "franz-go writes batches of up to 1,000,012 bytes: larger ones are refused (MESSAGE_TOO_LARGE), with all records in them.",
-			Mend: "Lower kgo.ProducerBatchMaxBytes in the services that write to it, or", Commands: []string{e.setTopic(t.Name, "max.message.bytes=1048588")},
-		})
-	}
-	need, of := int64(0), ""
-	consider := func(origin string, more int64) {
-		if limit, err := strconv.ParseInt(e.settingOf(origin, "max.message.bytes"), 10, 64); err == nil && limit+more > need {
-			need, of = limit+more, origin
-		}
-	}
-	switch k.role {
-	case delay:
-		consider(k.origin, hopHeaders)
-	case dead:
-		for _, g := range e.Groups {
-			for _, c := range g.Commits {
-				if e.kinOf(c.Topic).role == plain {
-					consider(c.Topic, letterHeaders)
-				}
-			}
-		}
-	case plain, keys, ledger:
-	}
-	if most >= need {
-		return
-	}
-	what := map[role]string{delay: "delay topic", dead: "dead-letter topic"}[k.role]
-	e.find(Finding{
-		Check: "max-message-bytes", Severity: Note, What: fmt.Sprintf("%s %s has max.message.bytes %d, %s has %s", what, t.Name, most, of, e.settingOf(of, "max.message.bytes")),
-		Why:  "A record grows by headers on its way there: 2 KiB in a delay topic, 16 KiB as a dead letter. One that just fits into its own topic is refused there, and stops its Consumer.",
-		Mend: "It needs no restart:", Commands: []string{e.setTopic(t.Name, "max.message.bytes="+strconv.FormatInt(need, 10))},
-	})
-}
-
-// settingOf returns a setting of one of the topics looked at; "" if not known.
-func (e *exam) settingOf(topic, name string) string {
-	for i := range e.Topics {
-		if e.Topics[i].Name == topic {
-			return e.Topics[i].Settings[name].Value
-		}
-	}
-	return ""
 }
