@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,6 +55,11 @@ func runDoctor(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	topics, err := parseOperands(flags, []*flag.FlagSet{conn.flags()}, []string{"topic..."}, args, doctorIntro, stdout, stderr)
 	if err != nil {
 		return err
+	}
+	for _, name := range opts.Ignore {
+		if !slices.Contains(doctor.Checks, name) {
+			return &usageError{text: fmt.Sprintf("-ignore %s: there is no check of that name, they are %s", name, strings.Join(doctor.Checks, ", "))}
+		}
 	}
 	facts, err := lookAt(ctx, &conn, &doctor.Look{Topics: topics, Groups: groups, Probe: *probe, Timeout: conn.timeout})
 	if err != nil {

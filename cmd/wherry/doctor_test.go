@@ -340,6 +340,7 @@ func TestDoctor_CouldNotLook(t *testing.T) {
 	}{
 		"nobody listens":                    {[]string{"-brokers", "127.0.0.1:1", "-timeout", "1s"}, "check -brokers"},
 		"no such flag":                      {[]string{"-nonsense"}, "Usage: wherry doctor [topic...] [flags]"},
+		"no such check":                     {[]string{"-ignore", "everything"}, "there is no check of that name, they are auto-create-topics, "},
 		"a group of no name":                {[]string{"-group", ""}, "a name is empty"},
 		"a password file that is not there": {[]string{"-sasl", "plain", "-sasl-user", "ada", "-sasl-password-file", "nowhere"}, "-sasl-password-file"},
 	} {

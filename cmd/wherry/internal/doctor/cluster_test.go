@@ -46,6 +46,15 @@ func TestExamine_Cluster(t *testing.T) {
 			[]string{"warning under-replicated"},
 			[]string{"2 partitions with replicas that are not in sync", "orders/0, 2", "--under-replicated-partitions"},
 		},
+		"all of them": {
+			func(p *patient) {
+				for i := range 3 {
+					p.topic("orders").Partitions[i].ISR = []int32{1, 2}
+				}
+			},
+			[]string{"warning under-replicated"},
+			[]string{"orders/0-2"},
+		},
 		"fewer in sync than must be": {
 			func(p *patient) { p.topic("orders").Partitions[0].ISR = []int32{1} },
 			[]string{"error below-min-isr"},
@@ -244,6 +253,13 @@ func TestExamine_InternalTopics(t *testing.T) {
 		},
 		"made: the setting does not matter": {func(p *patient) { p.set("offsets.topic.replication.factor", "1") }, nil, nil},
 		"to be made, and well":              {func(p *patient) { p.without(offsets); p.without(state) }, nil, nil},
+		"it may be there and not be seen": {
+			func(p *patient) {
+				p.without(offsets)
+				p.set("offsets.topic.replication.factor", "1")
+				p.Veiled = true
+			}, nil, nil,
+		},
 		"one broker, one replica": {
 			func(p *patient) {
 				p.alone()

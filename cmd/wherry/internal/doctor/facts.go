@@ -20,6 +20,7 @@ type Facts struct {
 	// Seen are all topics that the brokers tell of, by name: those that may be
 	// described.
 	Seen         map[string]Topic
+	Veiled       bool          // whether there may be others, which may not be described
 	Transactions []Transaction // those that are open
 	Missed       []Missed
 }

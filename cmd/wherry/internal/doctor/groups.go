@@ -86,7 +86,7 @@ func (e *exam) members(g *Group) {
 		f.Severity = Warning
 		f.Why = "There are enough partitions: the members may subscribe to different topics, or one has not yet given up what it should."
 		f.Mend = "See what each has and whether the group is stable:"
-		f.Commands = []string{e.tool("kafka-consumer-groups --describe --group %s --members --verbose", g.Name)}
+		f.Commands = []string{e.tool("kafka-consumer-groups --describe --group %s --members --verbose", quoted(g.Name))}
 		e.find(f)
 	}
 	if len(static) > 0 {
@@ -146,7 +146,7 @@ func (e *exam) outOfRange(g *Group) {
 func (e *exam) resets(g *Group, partitions map[string][]int32) (all []string) {
 	for _, topic := range slices.Sorted(maps.Keys(partitions)) {
 		of := strings.Join(ids(slices.Sorted(slices.Values(partitions[topic]))), ",")
-		all = append(all, e.tool("kafka-consumer-groups --group %s --reset-offsets --to-earliest --execute --topic %s:%s", g.Name, topic, of))
+		all = append(all, e.tool("kafka-consumer-groups --group %s --reset-offsets --to-earliest --execute --topic %s:%s", quoted(g.Name), topic, of))
 	}
 	return all
 }

@@ -67,7 +67,12 @@ func TestExamine_Groups(t *testing.T) {
 		},
 		"an offset at the start": {commit(0, 10, ""), nil, nil},
 		"an offset before it":    {commit(0, 9, ""), []string{"error offset-behind"}, []string{"orders/0: committed 9, the first is 10"}},
-		"no offset":              {commit(0, -1, ""), nil, nil},
+		"a name that a shell would read": {
+			func(p *patient) { p.Groups[0].Name = "it's $(mine)"; commit(0, 101, "")(p) },
+			[]string{"error offset-ahead"},
+			[]string{`--group 'it'\''s $(mine)' --reset-offsets`},
+		},
+		"no offset": {commit(0, -1, ""), nil, nil},
 		"an end that is not known": {
 			func(p *patient) { p.topic("orders").Partitions[0].End = -1; commit(0, 101, "")(p) }, nil, nil,
 		},

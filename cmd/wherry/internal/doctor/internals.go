@@ -30,7 +30,7 @@ func (e *exam) internalTopics() {
 			continue
 		}
 		for _, b := range e.alive() {
-			if b.Settings == nil {
+			if b.Settings == nil || e.Veiled {
 				continue // Missed has it
 			}
 			factor, err := strconv.Atoi(b.Settings[in.factor].Value)

@@ -20,8 +20,9 @@ func (g *gathering) groups(ctx context.Context) {
 			continue
 		}
 		g.commits(ctx, &group)
-		// A group whose offsets alone are left is one that exists.
-		group.Exists = group.Exists || len(group.Commits) > 0
+		if !group.Exists && len(group.Commits) > 0 { // its offsets alone are left
+			group.Exists, group.State, group.Protocol = true, "Empty", "classic"
+		}
 		g.facts.Groups = append(g.facts.Groups, group)
 	}
 }

@@ -106,6 +106,7 @@ func (g *gathering) find(ctx context.Context, why map[string]string) {
 			g.facts.Seen[*t.Topic] = topicOf(t)
 		case errors.Is(err, kerr.UnknownTopicOrPartition), errors.Is(err, kerr.InvalidTopicException):
 		case *t.Topic == nobodys:
+			g.facts.Veiled = true
 			g.missed("leaders and replicas of topics that this user may not see", "DESCRIBE on TOPIC *", err)
 		default:
 			g.miss(Missed{What: "topic " + *t.Topic, Named: slices.Contains(g.Topics, *t.Topic)}, "DESCRIBE on TOPIC "+*t.Topic, err)

@@ -50,7 +50,7 @@ func (e *exam) transactions() {
 // aborts are the commands that show a transaction, and that abort it where it
 // hangs and its first offset is known.
 func (e *exam) aborts(tx Transaction) []string {
-	all := []string{e.tool("kafka-transactions describe --transactional-id %s", tx.ID)}
+	all := []string{e.tool("kafka-transactions describe --transactional-id %s", quoted(tx.ID))}
 	if e.brokerNow().Sub(tx.Began) <= tx.Timeout+abortWait {
 		return all
 	}

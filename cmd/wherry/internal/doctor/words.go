@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,15 +39,45 @@ func place(topic string, partition int32) string {
 	return topic + "/" + strconv.Itoa(int(partition))
 }
 
-// places are partitions of several topics, sorted: "orders/0, 2".
+// places are partitions of several topics, sorted: "orders/0, 2" or "orders/0-7".
 func places(byTopic map[string][]int32) []string {
 	var all []string
 	for topic, partitions := range byTopic {
-		partitions = slices.Sorted(slices.Values(partitions))
-		all = append(all, topic+"/"+strings.Join(ids(partitions), ", "))
+		all = append(all, topic+"/"+ranges(partitions))
 	}
 	slices.Sort(all)
 	return all
+}
+
+// ranges are numbers with those in a row, from three on, in one.
+func ranges(numbers []int32) string {
+	numbers = slices.Sorted(slices.Values(numbers))
+	var all []string
+	for i := 0; i < len(numbers); {
+		j := i
+		for j+1 < len(numbers) && numbers[j+1] == numbers[j]+1 {
+			j++
+		}
+		if j-i < 2 {
+			all = append(all, ids(numbers[i:i+1])...)
+			i++
+			continue
+		}
+		all = append(all, ids(numbers[i : i+1])[0]+"-"+ids(numbers[j : j+1])[0])
+		i = j + 1
+	}
+	return strings.Join(all, ", ")
+}
+
+var harmless = regexp.MustCompile(`^[A-Za-z0-9._:/@+=,-]+$`)
+
+// quoted is a name as a shell takes it: groups and transactional ids are called
+// as their makers like.
+func quoted(name string) string {
+	if harmless.MatchString(name) {
+		return name
+	}
+	return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
 }
 
 // long is a duration as people say it, in two units at most.
