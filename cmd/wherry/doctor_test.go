@@ -3,10 +3,12 @@ package main_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -15,7 +17,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/wherry-go/wherry"
+	"github.com/wherry-go/wherry/dlq"
 	"github.com/wherry-go/wherry/kafkatest"
+	"github.com/wherry-go/wherry/retry"
 )
 
 // diagnosis is what "wherry doctor -json" writes.
@@ -319,6 +324,29 @@ func TestDoctor_ClockProbeLeavesNothing(t *testing.T) {
 		topics, err := kadm.NewClient(k.Client(t)).ListTopics(kadm.WithAuthorizedOps(t.Context()))
 		require.NoError(t, err)
 		require.Equal(t, []string{"orders"}, topics.Names())
+	})
+}
+
+// TestDoctor_FindsNothingWrongInWhatWherryMakes has a Consumer make all its
+// topics, and use them.
+func TestDoctor_FindsNothingWrongInWhatWherryMakes(t *testing.T) {
+	onBoth(t, []string{"orders:2"}, func(t *testing.T, k *kafkatest.Cluster) {
+		kafkatest.Run(t, &wherry.Consumer{
+			Client: k.Client(t), Group: "billing", Order: wherry.ByKey,
+			Handlers: []wherry.Route{{Topic: "orders", Handler: func(context.Context, *kgo.Record) error { return errors.New("no bank") }}},
+			Policies: []wherry.Policy{&dlq.Queue{Topic: "billing.dlq"}, retry.Topics{Policy: retry.Policy{Attempts: 2, Initial: 50 * time.Millisecond}, KeepOrder: true}},
+		})
+		require.NoError(t, k.Client(t).ProduceSync(t.Context(), &kgo.Record{Topic: "orders", Key: []byte("k"), Value: []byte("v")}).FirstErr())
+		kafkatest.NextRecord(t, k, "billing.dlq")
+		code, _, stderr := callWith(t, []string{"WHERRY_BROKERS=" + strings.Join(k.Brokers(), ",")}, "dlq", "discard", "billing.dlq", "-yes")
+		require.Zero(t, code, stderr)
+
+		d := doctor(t, k.Brokers(), "-group", "billing")
+		require.Zero(t, d.code, d.all())
+		require.ElementsMatch(t, []string{"orders", "orders.billing.retry.50ms", "orders.billing.retry.keys", "billing.dlq", "billing.dlq.ledger"}, d.Topics)
+		require.True(t, d.has("note dead-letter-retention", "billing.dlq keeps letters for 7 days"), d.all())
+		require.True(t, d.has("note headers-room", "2 topics"), d.all())
+		require.Len(t, d.Findings, 2, d.all())
 	})
 }
 

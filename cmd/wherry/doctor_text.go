@@ -176,7 +176,7 @@ func summary(f *doctor.Facts, r doctor.Report) string {
 	if n := len(r.Missed); n > 0 {
 		text += " Not checked: " + number(n, "thing") + "."
 	}
-	if len(f.Groups) == 0 && len(f.Topics) == 0 {
+	if len(f.Groups) == 0 && len(f.Topics) == 0 && unseen(r) == "" {
 		text += " No group or topic was named: name some to look at them too (-group, topics)."
 	}
 	return text

@@ -2,7 +2,7 @@ package doctor
 
 // Checks are the names of all checks. They stay as they are.
 var Checks = []string{
-	"auto-create-topics", "below-min-isr", "broker-down", "broker-versions", "changelog", "changelog-retention",
+	"auto-create-topics", "below-min-isr", "broker-down", "broker-silent", "broker-versions", "changelog", "changelog-retention",
 	"clock-skew", "dead-letter-policy", "dead-letter-retention", "delay-partitions", "delay-policy",
 	"delay-retention", "finished-set", "group-empty", "group-missing", "group-state", "headers-room",
 	"idle-members", "ledger-partitions", "max-message-bytes", "message-max-bytes", "min-isr", "no-leader",

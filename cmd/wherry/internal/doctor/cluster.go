@@ -11,27 +11,20 @@ import (
 
 // cluster looks at brokers and at the replicas of all topics that are seen.
 func (e *exam) cluster() {
-	var down []int32
+	var down, silent []int32
+	var said []string
 	versions := map[string][]int32{}
 	for _, b := range e.Brokers {
-		if b.Down {
+		switch {
+		case b.Silent != "":
+			silent, said = append(silent, b.ID), append(said, fmt.Sprintf("broker %d: %s", b.ID, b.Silent))
+		case b.Down:
 			down = append(down, b.ID)
-		} else if b.Version != "" {
+		case b.Version != "":
 			versions[b.Version] = append(versions[b.Version], b.ID)
 		}
 	}
-	if len(down) > 0 {
-		what := "broker " + ids(down)[0] + " is down"
-		if len(down) > 1 {
-			what = "brokers " + and(ids(down)) + " are down"
-		}
-		e.find(Finding{
-			Check: "broker-down", Severity: Error, What: what,
-			Why:      "The partitions that it led have another leader, or none, where no other replica was in sync. Until it is back fewer failures are survived.",
-			Mend:     "See its log, and start it. One that is gone for good is unregistered, after its replicas were moved by kafka-reassign-partitions:",
-			Commands: []string{e.tool("kafka-cluster unregister --id %d", down[0])},
-		})
-	}
+	e.away(down, silent, said)
 	if len(versions) > 1 {
 		var each []string
 		for _, v := range slices.Sorted(maps.Keys(versions)) {
@@ -44,6 +37,28 @@ func (e *exam) cluster() {
 		})
 	}
 	e.replicas()
+}
+
+// away tells of brokers that are down, and of those that do not answer.
+func (e *exam) away(down, silent []int32, said []string) {
+	const why = "Partitions that were led there have another leader, or none, where no other replica was in sync. Until all brokers are back fewer failures are survived."
+	if len(down) > 0 {
+		what := "broker " + ids(down)[0] + " is down"
+		if len(down) > 1 {
+			what = "brokers " + and(ids(down)) + " are down"
+		}
+		e.find(Finding{
+			Check: "broker-down", Severity: Error, What: what, Why: why,
+			Mend:     "See the log, and start it again. A broker that is gone for good is unregistered, after its replicas were moved by kafka-reassign-partitions:",
+			Commands: []string{e.tool("kafka-cluster unregister --id %d", down[0])},
+		})
+	}
+	if len(silent) > 0 {
+		e.find(Finding{
+			Check: "broker-silent", Severity: Error, What: "the cluster lists " + count(len(silent), "broker") + " from which there is no answer", Where: said, Why: "A client that needs it waits for it: it is overloaded, has just gone, or cannot be reached from here at the address that it tells (advertised.listeners).",
+			Mend: "Look again in some seconds: the cluster gives up a broker that is gone after broker.session.timeout.ms, 9 s. Else see whether its host and port can be reached from here.",
+		})
+	}
 }
 
 // replicas looks at the leaders and the replicas in sync.

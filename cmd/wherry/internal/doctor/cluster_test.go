@@ -22,6 +22,11 @@ func TestExamine_Cluster(t *testing.T) {
 			[]string{"error broker-down"},
 			[]string{"brokers 1 and 3 are down"},
 		},
+		"one does not answer": {
+			func(p *patient) { p.Brokers[1].Down, p.Brokers[1].Silent = true, "there was no answer in time" },
+			[]string{"error broker-silent"},
+			[]string{"lists 1 broker from which", "broker 2: there was no answer in time", "advertised.listeners"},
+		},
 		"versions differ": {
 			func(p *patient) { p.Brokers[2].Version = "v3.9" },
 			[]string{"warning broker-versions"},

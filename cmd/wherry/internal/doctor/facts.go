@@ -30,6 +30,7 @@ type Broker struct {
 	ID       int32
 	Version  string // of Kafka, guessed from the requests that it knows; "" if not known
 	Down     bool   // registered, or holding replicas, and not there
+	Silent   string // why one that is listed as being there counts as down: what came of asking it
 	Settings Settings
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Look asks a cluster. The zero value of what is asked for is the cluster
@@ -35,12 +36,10 @@ func (l *Look) Run(ctx context.Context) (*Facts, error) {
 	if err := g.metadata(ctx); err != nil {
 		return nil, err
 	}
-	// The clock first: what follows makes the brokers busy.
-	g.clock(ctx)
-	for _, ask := range []func(context.Context){g.fenced, g.versions, g.brokerSettings, g.groups, g.transactions} {
+	// The versions first: who does not answer then is not asked again.
+	for _, ask := range []func(context.Context){g.versions, g.fenced, g.clock, g.brokerSettings, g.groups, g.transactions, g.topics} {
 		ask(ctx)
 	}
-	g.topics(ctx)
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -59,6 +58,17 @@ type gathering struct {
 // within returns the context of one question.
 func (g *gathering) within(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, g.Timeout)
+}
+
+// anyone is a broker that answers, for what each of them can be asked. The
+// client would choose one that may not.
+func (g *gathering) anyone() kmsg.Requestor {
+	for _, b := range g.facts.Brokers {
+		if !b.Down {
+			return g.Client.Broker(int(b.ID))
+		}
+	}
+	return g.Client
 }
 
 // missed notes what could not be asked. needs is the right that it takes.

@@ -51,7 +51,7 @@ func (g *gathering) quorumClock(ctx context.Context) (Clock, error) {
 	topic.Partitions = append(topic.Partitions, kmsg.NewDescribeQuorumRequestTopicPartition())
 	req.Topics = append(req.Topics, topic)
 	asked := time.Now()
-	resp, err := req.RequestWith(ctx, g.Client)
+	resp, err := req.RequestWith(ctx, g.anyone())
 	took := time.Since(asked)
 	if err == nil {
 		err = kerr.ErrorForCode(resp.ErrorCode)

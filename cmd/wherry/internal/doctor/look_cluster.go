@@ -37,7 +37,7 @@ func (g *gathering) metadata(ctx context.Context) error {
 	for _, t := range f.Seen {
 		for _, p := range t.Partitions {
 			for _, id := range p.Replicas {
-				g.down(id, false)
+				g.down(id)
 			}
 		}
 	}
@@ -54,15 +54,10 @@ func topicOf(t kmsg.MetadataResponseTopic) Topic {
 	return topic
 }
 
-// down notes a broker that is not there: one that is not listed, or that is
-// listed and does not answer.
-func (g *gathering) down(id int32, listed bool) {
-	i := slices.IndexFunc(g.facts.Brokers, func(b Broker) bool { return b.ID == id })
-	switch {
-	case i < 0:
+// down notes a broker that is not listed among those that are there.
+func (g *gathering) down(id int32) {
+	if !slices.ContainsFunc(g.facts.Brokers, func(b Broker) bool { return b.ID == id }) {
 		g.facts.Brokers = append(g.facts.Brokers, Broker{ID: id, Down: true})
-	case listed:
-		g.facts.Brokers[i].Down = true
 	}
 }
 
@@ -77,7 +72,7 @@ func (g *gathering) fenced(ctx context.Context) {
 	defer cancel()
 	req := kmsg.NewPtrDescribeClusterRequest()
 	req.IncludeFencedBrokers = true
-	resp, err := req.RequestWith(ctx, g.Client)
+	resp, err := req.RequestWith(ctx, g.anyone())
 	if err == nil {
 		err = kerr.ErrorForCode(resp.ErrorCode)
 	}
@@ -87,7 +82,7 @@ func (g *gathering) fenced(ctx context.Context) {
 	}
 	for _, b := range resp.Brokers {
 		if b.IsFenced {
-			g.down(b.NodeID, true)
+			g.down(b.NodeID)
 		}
 	}
 	g.sortBrokers()
@@ -138,10 +133,9 @@ func (g *gathering) versions(ctx context.Context) {
 		g.features(resp)
 		return nil
 	})
-	for id, err := range failed {
-		if ctx.Err() == nil {
-			g.down(id, true)
-			g.missed(fmt.Sprintf("broker %d, which is listed", id), "", err)
+	for i := range g.facts.Brokers {
+		if b := &g.facts.Brokers[i]; failed[b.ID] != nil && ctx.Err() == nil {
+			b.Down, b.Silent = true, because("", failed[b.ID])
 		}
 	}
 }
