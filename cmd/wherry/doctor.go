@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/wherry-go/wherry/cmd/wherry/internal/doctor"
 )
 
@@ -91,7 +93,13 @@ func runDoctor(ctx context.Context, args []string, stdout, stderr io.Writer) err
 
 // lookAt asks the cluster.
 func lookAt(ctx context.Context, conn *connection, look *doctor.Look) (*doctor.Facts, error) {
-	cl, err := conn.open(ctx)
+	opts, err := conn.options()
+	if err != nil {
+		return nil, err
+	}
+	// A broker that hangs must not take the time of a whole question: another
+	// may know.
+	cl, err := kgo.NewClient(append(opts, kgo.RequestTimeoutOverhead(max(conn.timeout/3, 200*time.Millisecond)))...)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +108,11 @@ func lookAt(ctx context.Context, conn *connection, look *doctor.Look) (*doctor.F
 	if secure, err := conn.tlsConfig(); err == nil && secure != nil || conn.mechanism != "" {
 		look.Bootstrap += " --command-config client.properties"
 	}
-	return look.Run(ctx)
+	facts, err := look.Run(ctx)
+	if err != nil && ctx.Err() == nil {
+		return nil, fmt.Errorf("connecting to %s: %w: %s", conn.brokers, err, conn.advice(err))
+	}
+	return facts, err
 }
 
 // unseen is what was named and could not be looked at.

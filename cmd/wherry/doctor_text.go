@@ -103,11 +103,15 @@ func writeDoctor(w io.Writer, f *doctor.Facts, r doctor.Report) error {
 // writeLooked writes what was looked at.
 func writeLooked(p *prose, f *doctor.Facts) {
 	p.raw("Cluster " + f.ClusterID + " at " + f.Bootstrap)
-	var up, down []string
+	var up, down, silent []string
 	var versions []string
 	for _, b := range f.Brokers {
 		id := strconv.Itoa(int(b.ID))
-		if b.Down {
+		switch {
+		case b.Silent != "":
+			silent = append(silent, id)
+			continue
+		case b.Down:
 			down = append(down, id)
 			continue
 		}
@@ -119,6 +123,9 @@ func writeLooked(p *prose, f *doctor.Facts) {
 	brokers := strings.Join(up, ", ")
 	if len(down) > 0 {
 		brokers += "; down: " + strings.Join(down, ", ")
+	}
+	if len(silent) > 0 {
+		brokers += "; no answer from " + strings.Join(silent, ", ")
 	}
 	if len(versions) == 1 {
 		brokers += "; Kafka " + versions[0]

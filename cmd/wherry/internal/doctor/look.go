@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -88,9 +89,9 @@ func because(needs string, err error) string {
 	switch {
 	case denied(err):
 		return "needs " + needs
-	case errors.Is(err, kerr.UnsupportedVersion), tooOld(err):
+	case tooOld(err):
 		return "the brokers do not know how: an older Kafka, or not Apache Kafka"
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		return "there was no answer in time"
 	}
 	return err.Error()
@@ -115,5 +116,5 @@ func denied(err error) bool {
 // for it.
 func tooOld(err error) bool {
 	text := err.Error()
-	return strings.Contains(text, "request key is unknown") || strings.Contains(text, "broker is too old")
+	return errors.Is(err, kerr.UnsupportedVersion) || strings.Contains(text, "request key is unknown") || strings.Contains(text, "broker is too old")
 }

@@ -20,7 +20,7 @@ func (g *gathering) clock(ctx context.Context) {
 		if err != nil {
 			if !g.Probe {
 				what := "clocks"
-				if !denied(err) {
+				if tooOld(err) {
 					what = "clocks (-write-probe compares them by way of a topic that it makes and deletes)"
 				}
 				g.missed(what, "DESCRIBE on CLUSTER, or -write-probe and CREATE, WRITE and DELETE on TOPIC "+probeTopic+"*", err)

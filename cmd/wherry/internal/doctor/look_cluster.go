@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 
@@ -12,14 +11,34 @@ import (
 )
 
 // metadata asks for the brokers that are there and for all topics that may be
-// described.
+// described. It asks all brokers to begin with at once: one may hang.
 func (g *gathering) metadata(ctx context.Context) error {
 	ctx, cancel := g.within(ctx)
 	defer cancel()
-	req := kmsg.NewPtrMetadataRequest() // no topics are all topics
-	resp, err := req.RequestWith(ctx, g.Client)
-	if err != nil {
-		return fmt.Errorf("asking for the brokers and topics: %w", err)
+	type answer struct {
+		resp *kmsg.MetadataResponse
+		err  error
+	}
+	seeds := g.Client.SeedBrokers()
+	answers := make(chan answer, len(seeds))
+	for _, seed := range seeds {
+		go func() {
+			resp, err := kmsg.NewPtrMetadataRequest().RequestWith(ctx, seed) // no topics are all topics
+			answers <- answer{resp, err}
+		}()
+	}
+	var resp *kmsg.MetadataResponse
+	var err error
+	for range seeds {
+		if a := <-answers; a.err == nil && resp == nil {
+			resp = a.resp
+			cancel() // the others; they are waited for
+		} else if resp == nil {
+			err = a.err
+		}
+	}
+	if resp == nil {
+		return err
 	}
 	f := g.facts
 	if resp.ClusterID != nil {
