@@ -74,6 +74,16 @@
 //	stop()
 //	kafkatest.Run(t, newBilling(k.Client(t)))  // its successor
 //
+// # Exactly once, or not
+//
+// ExactlyOnce reads what a service read and what it wrote, and names each input
+// whose outputs are missing, doubled or out of order: the end of a test in which
+// something broke.
+//
+//	kafkatest.ExactlyOnce(t, k, kafkatest.Effects{
+//		Inputs: []string{"order.placed"}, Outputs: []string{"order.paid"}, Group: "billing",
+//	})
+//
 // # The same tests on a real Kafka
 //
 // The embedded broker is kfake. It has no replication, no throttling, and no

@@ -65,6 +65,16 @@ func Check(lent *kgo.Client) error {
 // lent client's options, the options of one user of it, and musts. It takes
 // the lent client as Check found it.
 func Open(lent *kgo.Client, opts []kgo.Opt, musts ...kgo.Opt) (cl *kgo.Client, err error) {
+	return open(lent, opts, "", musts)
+}
+
+// OpenTransactional opens a client as Open does that produces in transactions
+// under an id.
+func OpenTransactional(lent *kgo.Client, opts []kgo.Opt, id string, musts ...kgo.Opt) (*kgo.Client, error) {
+	return open(lent, opts, id, append(musts, kgo.TransactionalID(id)))
+}
+
+func open(lent *kgo.Client, opts []kgo.Opt, id string, musts []kgo.Opt) (cl *kgo.Client, err error) {
 	defer func() {
 		switch p := recover().(type) {
 		case nil:
@@ -75,7 +85,7 @@ func Open(lent *kgo.Client, opts []kgo.Opt, musts ...kgo.Opt) (cl *kgo.Client, e
 		}
 	}()
 	// Concat, not append: Opts is the lent client's own slice.
-	cl, err = kgo.NewClient(slices.Concat(Defaults(), lent.Opts(), opts, musts, []kgo.Opt{kgo.WithHooks(inspector{})})...)
+	cl, err = kgo.NewClient(slices.Concat(Defaults(), lent.Opts(), opts, musts, []kgo.Opt{kgo.WithHooks(inspector{id})})...)
 	if err != nil {
 		return nil, fmt.Errorf("opening a client: %w", err)
 	}
@@ -85,19 +95,21 @@ func Open(lent *kgo.Client, opts []kgo.Opt, musts ...kgo.Opt) (cl *kgo.Client, e
 // inspector refuses a client before it starts anything. Later it may have
 // joined its group, and closing it would wait for callbacks that wait for the
 // client.
-type inspector struct{}
+type inspector struct {
+	id string // transactional, "" for none
+}
 
 type refusal struct{ error }
 
-func (inspector) OnNewClient(cl *kgo.Client) {
-	if err := merged(cl); err != nil {
+func (i inspector) OnNewClient(cl *kgo.Client) {
+	if err := merged(cl, i.id); err != nil {
 		panic(refusal{err})
 	}
 }
 
 // merged reports, all at once, the options of an opened client with which
 // wherry cannot do what it promises.
-func merged(cl *kgo.Client) error {
+func merged(cl *kgo.Client, id string) error {
 	var faults []error
 	refuse := func(bad bool, option, reason string) {
 		if bad {
@@ -108,7 +120,8 @@ func merged(cl *kgo.Client) error {
 	refuse(flag(kgo.ManualFlushing), "ManualFlushing", "nobody would flush what wherry produces")
 	refuse(flag(kgo.ConsumeRegex), "ConsumeRegex", "topics are named, not matched")
 	refuse(flag(kgo.DefaultProduceTopicAlways), "DefaultProduceTopicAlways", "outputs would all go to one topic")
-	refuse(cl.OptValue(kgo.TransactionalID) != "", "TransactionalID", "the producer is not transactional")
+	refuse(cl.OptValue(kgo.TransactionalID) != id, "TransactionalID", "wherry names its producers itself")
+	refuse(id != "" && flag(kgo.DisableIdempotentWrite), "DisableIdempotentWrite", "transactions need it")
 	refuse(cl.OptValue(kgo.RequiredAcks) != kgo.AllISRAcks(), "RequiredAcks", "an output counts as done when all in-sync replicas have it")
 	return errors.Join(faults...)
 }

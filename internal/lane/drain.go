@@ -67,8 +67,11 @@ func (l *Lane) halt() {
 // to be run again.
 func (l *Lane) again() (again []*Item) {
 	keep := func(it *Item) {
-		if it.Refused != nil {
+		switch {
+		case it.Refused != nil:
 			again = append(again, it)
+		case it.inHand: // what it did was undone
+			l.begun--
 		}
 	}
 	for _, ln := range l.lines {

@@ -22,6 +22,7 @@ type Item struct {
 	before  *Item // of the same line, begun before and not finished
 	after   *Item // of the same line, begun after this one
 	pending bool  // finished, but for before
+	inHand  bool  // it has begun
 	atWork  bool  // its Work has not returned
 	again   bool  // and it is to be called again then
 

@@ -100,23 +100,7 @@ func (m *Marks) Finished(most int) (runs []Run) {
 	if m.done == 0 || m.first < m.turn {
 		return nil
 	}
-	mask, left := uint64(len(m.ring)-1), m.done
-	for seq := m.first; left > 0; seq++ {
-		k := m.ring[seq&mask]
-		if !k.done {
-			continue
-		}
-		left--
-		switch n := len(runs); {
-		case n > 0 && m.ring[(seq-1)&mask].done:
-			runs[n-1].End = k.offset
-		case n == most:
-			return runs
-		default:
-			runs = append(runs, Run{k.offset - 1, k.offset})
-		}
-	}
-	return runs
+	return m.runs(m.first, m.done, most)
 }
 
 func (m *Marks) resize(n int) {

@@ -39,7 +39,7 @@ func (l *Lane) units() int {
 // that it may in time.
 func (l *Lane) lingered() bool {
 	it := l.peek()
-	if l.Linger == 0 || l.draining || it.Refused != nil {
+	if l.Linger == 0 || l.draining || it.inHand {
 		return true
 	}
 	in := time.Until(time.Unix(0, it.due))
@@ -87,7 +87,7 @@ func (l *Lane) take() *Unit {
 	}
 	first := l.peek()
 	u := &first.own
-	if first.Refused != nil { // a goroutine that its handler left behind may know that one
+	if first.inHand { // a goroutine that its handler left behind may know that one
 		u = new(Unit)
 	}
 	*u = Unit{lane: l, held: true}
@@ -168,7 +168,7 @@ func (l *Lane) open(it *Item) {
 	it.atWork = false
 	ln := it.line
 	switch {
-	case it.again && l.cut:
+	case it.again && (l.cut || l.draining && it.Refused == nil):
 		l.end()
 	case it.again && ln == nil:
 		l.late.push(it)

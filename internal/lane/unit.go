@@ -46,9 +46,10 @@ func (u *Unit) meeting() *meeting {
 func (u *Unit) add(it *Item) {
 	u.items = append(u.items, it)
 	it.unit, it.atWork = u, true
-	if it.Refused != nil {
-		return // it is in hand since its first run
+	if it.inHand {
+		return // since its first run
 	}
+	it.inHand = true
 	u.lane.begun++
 	if ln := it.line; ln != nil {
 		if it.before = ln.last; it.before != nil {
