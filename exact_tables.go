@@ -37,14 +37,14 @@ func newTables(owned []Owned) tables {
 func (t *tables) state(n int32) int64 { return t.states[n] + 1 }
 
 // write makes the writes among outputs pending, and reports whether there are any.
-func (t *tables) write(n int32, outputs []*kgo.Record) (any bool) {
+func (t *tables) write(n int32, outputs []*kgo.Record) (writes bool) {
 	for _, r := range outputs {
 		if part := t.parts[r.Topic][n]; part != nil {
 			part.Write(r)
-			any = true
+			writes = true
 		}
 	}
-	return any
+	return writes
 }
 
 // commit takes in what a transaction wrote.
