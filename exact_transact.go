@@ -158,7 +158,9 @@ func (x *exact) settle(ctx context.Context) error {
 	if err != nil {
 		return x.failed(ctx, "a transaction in doubt is not settled", err)
 	}
-	for _, p := range pl.partitions {
+	// Partitions without entries may be where they were.
+	for _, e := range pl.entries {
+		p := e.p
 		// What was taken away may have been committed by another since.
 		if p.lane.WasCut() || p.member != x.run.member().id {
 			continue
