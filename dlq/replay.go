@@ -120,14 +120,13 @@ type Replayer struct {
 const (
 	defaultMaxReplays = 3
 
-	// A batch of letters is settled, that is marked once its copies are
-	// acknowledged, when it has so many letters or bytes or is so old.
-	settleLetters = 1000
-	settleBytes   = 16 << 20
+	// The letters in hand are settled, in a transaction, when they are so many,
+	// have so many bytes, or the first of them is so old.
+	settleLetters = 5000
+	settleBytes   = 8 << 20
 	settleAfter   = 100 * time.Millisecond
 
-	// grace is how long acknowledgements are waited for when the context is
-	// done.
+	// grace is how long brokers are waited for when the context is done.
 	grace = time.Second
 
 	progressEvery = time.Second
@@ -143,7 +142,7 @@ const (
 // back. When ctx is done it returns within about two seconds: what is in hand is
 // settled if a broker answers in that time.
 func (r *Replayer) Run(ctx context.Context) (Report, error) {
-	j, err := r.open(ctx)
+	j, err := r.open(ctx, false)
 	if err != nil {
 		return Report{}, err
 	}
