@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,7 +49,7 @@ func parseMarkKey(key []byte, id kadm.TopicID) (at place, last int64, run string
 	var err3 error
 	if many {
 		last, err3 = strconv.ParseInt(end, 10, 64)
-		many = last > o
+		many = last > o && last < math.MaxInt64
 	}
 	ok = errors.Join(err, err2, err3) == nil && both == many && p >= 0 && o >= 0
 	return place{int32(p), o}, last, run, ok
