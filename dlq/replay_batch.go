@@ -94,14 +94,11 @@ func (j *job) await() error {
 		j.report.Decided++
 		it.end(errPassed)
 	}
-	for _, it := range out.left {
+	for _, it := range append(out.left, out.unknown...) {
 		it.end(out.err)
 	}
-	if out.unknown {
-		j.report.Unsettled += len(out.left)
-	} else {
-		j.report.Failed += len(out.left)
-	}
+	j.report.Failed += len(out.left)
+	j.report.Unsettled += len(out.unknown)
 	j.most = min(j.most, out.most)
 	j.broken = out.err
 	j.progress()

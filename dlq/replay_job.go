@@ -128,7 +128,7 @@ func (j *job) letters(ctx context.Context) error {
 		late, cancel := graceful(ctx)
 		defer cancel()
 		j.settler = &settler{j: j, ctx: late, lead: j.lead}
-		defer j.settler.drop()
+		defer j.settler.finish()
 		if err := j.settler.ready(); err != nil {
 			return err
 		}

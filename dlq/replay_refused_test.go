@@ -213,3 +213,16 @@ func TestReplayOnce_UnderAccessControl(t *testing.T) {
 	require.ErrorIs(t, report.Failures[0], kerr.TopicAuthorizationFailed)
 	require.Len(t, root.content(t, "orders"), 3)
 }
+
+func TestReplay_TheReportAndTheLedgerSayWhoWhenAndWhy(t *testing.T) {
+	b := setup(t)
+	b.buryN(t, 2)
+	report := b.run(t, func(r *dlq.Replayer) { r.By, r.Why = "", "the bank is open" })
+	require.Regexp(t, `^[^@]+@[^@]+$`, report.By)
+	require.Equal(t, "the bank is open", report.Why)
+	for _, e := range b.entries(t, dlq.Selection{Decided: true}) {
+		require.Equal(t, []string{report.By, report.Why, report.Run}, []string{e.Decision.By, e.Decision.Why, e.Decision.Run})
+		require.False(t, e.Decision.At.Before(report.Began.Truncate(time.Millisecond)))
+		require.WithinDuration(t, time.Now(), e.Decision.At, time.Minute)
+	}
+}

@@ -22,8 +22,9 @@ type settler struct {
 	lead   *lead
 	w      *txn.Writer // nil before the first transaction, and when it is of no use any more
 	close  func()
-	fenced int // how often in a row the writer was found fenced
-	doubts int // how often in a row the ledger refused marks for no clear reason
+	wrote  bool // a transaction was committed
+	fenced int  // how often in a row the writer was found fenced
+	doubts int  // how often in a row the ledger refused marks for no clear reason
 }
 
 // maxDoubts is how often a ledger that refuses marks for no clear reason is asked
@@ -36,7 +37,7 @@ type outcome struct {
 	refused []refusal
 	passed  []item // another run has decided about them meanwhile
 	left    []item // not decided about, because of err
-	unknown bool   // whether those that are left are decided is not known
+	unknown []item // of one transaction, of which err is why it is not known
 	err     error  // the run cannot go on
 	most    int    // no more letters than this should be in a transaction
 }
@@ -78,9 +79,11 @@ func (s *settler) some(items []item, out *outcome) error {
 			return s.parts(out, items[:len(items)/2], items[len(items)/2:])
 		case errors.Is(err, errAgain):
 			continue
+		case errors.Is(err, errUnsettled):
+			out.unknown = items
+			return err
 		case err != nil:
 			out.left = append(out.left, items...)
-			out.unknown = errors.Is(err, errUnsettled)
 			return err
 		case faults == nil:
 			s.fenced = 0
@@ -195,7 +198,7 @@ func (s *settler) try(items []item) (faults []error, err error) {
 		return nil, s.uncertain(items, err)
 	}
 	s.j.ledger.wrote(marks)
-	s.doubts = 0
+	s.doubts, s.wrote = 0, true
 	return nil, nil
 }
 

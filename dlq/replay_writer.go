@@ -25,6 +25,9 @@ const (
 	// retryPause is for how long a run waits before it tries again what a broker
 	// did not do.
 	retryPause = 250 * time.Millisecond
+	// shownWithin is how long the end of a run waits at most until readers see
+	// its last transaction.
+	shownWithin = 5 * time.Second
 	// maxFenced is how often in a row a run opens its transactional id anew when
 	// it is fenced, by brokers after txn.Timeout or by somebody who is no run.
 	maxFenced = 20
@@ -108,6 +111,24 @@ func (s *settler) drop() {
 	if s.w != nil {
 		s.close()
 		s.w = nil
+	}
+}
+
+// finish closes the writer and waits until readers see what it has committed:
+// brokers answer a commit before they have told all partitions of it, and let
+// nobody open the transactional id until they have.
+func (s *settler) finish() {
+	if s.w == nil {
+		return
+	}
+	s.drop()
+	if !s.wrote {
+		return
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, shownWithin)
+	defer cancel()
+	if w, err := txn.Open(ctx, s.j.r.Client, s.j.r.Opts, ReplayID(s.j.r.Topic)); err == nil {
+		w.Close()
 	}
 }
 
