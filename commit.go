@@ -18,9 +18,14 @@ import (
 // commitEvery is the least time between two commits of a busy Consumer, and
 // commitPause the most between two that fail. The first record after a pause
 // is committed at once.
+//
+// transactionEvery is that of transactions: one that begins before brokers have
+// written down the one before waits longer, inside of them, than this.
 const (
-	commitEvery = 100 * time.Millisecond
-	commitPause = 5 * time.Second
+	commitEvery      = 100 * time.Millisecond
+	transactionEvery = 2 * time.Millisecond
+	commitPause      = 5 * time.Second
+	transactionPause = 250 * time.Millisecond
 )
 
 // progressed tells the commit loop that there is something to commit.
@@ -36,7 +41,11 @@ func (r *run) progressed() {
 
 // commitLoop commits what finishes until ctx is done.
 func (r *run) commitLoop(ctx context.Context) {
-	pause := commitEvery
+	every, most := commitEvery, commitPause
+	if r.exact != nil {
+		every, most = transactionEvery, transactionPause
+	}
+	pause := every
 	for {
 		select {
 		case <-ctx.Done():
@@ -45,9 +54,9 @@ func (r *run) commitLoop(ctx context.Context) {
 		}
 		r.told.Store(false)
 		if r.commit(ctx, r.owned, func() {}) {
-			pause = commitEvery
+			pause = every
 		} else {
-			pause = min(2*pause, commitPause)
+			pause = min(2*pause, most)
 			r.progressed()
 		}
 		select {
@@ -72,7 +81,10 @@ func (r *run) commit(ctx context.Context, which func() []*partition, then func()
 		return false
 	}
 	defer then()
-	member, _ := r.cl.GroupMetadata()
+	if r.exact != nil {
+		return r.exact.commit(ctx, which())
+	}
+	member := r.member()
 	offsets := map[topicPartition]position{}
 	var moving []*partition
 	for _, p := range which() {
@@ -80,7 +92,7 @@ func (r *run) commit(ctx context.Context, which func() []*partition, then func()
 		id, seen := p.id, p.changes
 		// A member that was thrown out joins again under another id; what it
 		// had before may be somebody else's.
-		ours := p.placed && p.member == member && !p.lane.WasCut()
+		ours := p.placed && p.member == member.id && !p.lane.WasCut()
 		r.mu.Unlock()
 		if !ours {
 			continue
@@ -93,7 +105,7 @@ func (r *run) commit(ctx context.Context, which func() []*partition, then func()
 	if len(offsets) == 0 {
 		return true
 	}
-	refused, err := r.commitOffsets(ctx, offsets)
+	refused, err := r.commitOffsets(ctx, member, offsets)
 	r.mu.Lock()
 	for _, p := range moving {
 		if at := offsets[p.topicPartition]; err == nil && refused[p.topicPartition] == nil {
@@ -104,9 +116,16 @@ func (r *run) commit(ctx context.Context, which func() []*partition, then func()
 	for tp, e := range refused {
 		err = errors.Join(err, fmt.Errorf("%v: %w", tp, e))
 	}
+	if err != nil {
+		r.notCommitted(ctx, err)
+	}
+	return err == nil
+}
+
+// notCommitted decides what the error of a commit means: most pass, and it is
+// tried again.
+func (r *run) notCommitted(ctx context.Context, err error) {
 	switch {
-	case err == nil:
-		return true
 	case errors.Is(err, kerr.OffsetMetadataTooLarge):
 		r.shorten(err)
 	case ctx.Err() != nil, rejoins(err):
@@ -121,7 +140,29 @@ func (r *run) commit(ctx context.Context, which func() []*partition, then func()
 	default:
 		r.log.Warn("consumer: offsets not committed, trying again", "error", err)
 	}
-	return false
+}
+
+// member is this process's membership in the group at one moment.
+type member struct {
+	id         string
+	generation int32
+}
+
+// member returns the membership of now. What is committed under it is refused
+// once the group has gone on without this member. Brokers do not ask who owns
+// a partition, though: whoever commits takes this first and looks then whether
+// its partitions are still its own.
+func (r *run) member() (m member) {
+	m.id, m.generation = r.cl.GroupMetadata()
+	return m
+}
+
+// instance is the static member id, nil without one.
+func (r *run) instance() *string {
+	if id, ok := r.cl.OptValue(kgo.InstanceID).(string); ok && id != "" {
+		return &id
+	}
+	return nil
 }
 
 // position is how far a partition has come.
@@ -167,15 +208,12 @@ func sameInstance(err error) error {
 // commitOffsets sends one commit, and returns what was refused. It does not go
 // through kgo's own commit: that waits while the group rebalances, for as long
 // as the slowest member takes, and cannot be used yet in positions.
-func (r *run) commitOffsets(ctx context.Context, offsets map[topicPartition]position) (refused map[topicPartition]error, err error) {
+func (r *run) commitOffsets(ctx context.Context, m member, offsets map[topicPartition]position) (refused map[topicPartition]error, err error) {
 	req := kmsg.NewPtrOffsetCommitRequest()
 	req.Group = r.c.Group
-	req.MemberID, req.Generation = r.cl.GroupMetadata()
+	req.MemberID, req.Generation, req.InstanceID = m.id, m.generation, r.instance()
 	if req.MemberID == "" { // a commit of nobody would be taken while the group is empty
 		return nil, kerr.UnknownMemberID
-	}
-	if id, ok := r.cl.OptValue(kgo.InstanceID).(string); ok && id != "" {
-		req.InstanceID = &id
 	}
 	byTopic := map[string][]kmsg.OffsetCommitRequestTopicPartition{}
 	var names []string
@@ -190,19 +228,8 @@ func (r *run) commitOffsets(ctx context.Context, offsets map[topicPartition]posi
 		}
 		byTopic[tp.topic] = append(byTopic[tp.topic], rp)
 	}
-	// Since version 10 (KIP-848) topics go by id.
-	if err := r.learnTopics(ctx, names); err != nil {
+	if err := r.knowTopics(ctx, names, offsets); err != nil {
 		return nil, err
-	}
-	for tp, at := range offsets {
-		r.mu.Lock()
-		id := r.topics[tp.topic]
-		r.mu.Unlock()
-		if at.topic != (kadm.TopicID{}) && at.topic != id { // these offsets would be taken for the other's
-			err := anew(tp.topic)
-			r.fail(err)
-			return nil, err
-		}
 	}
 	nameOf := map[[16]byte]string{}
 	for _, name := range names {
@@ -235,4 +262,23 @@ func (r *run) commitOffsets(ctx context.Context, offsets map[topicPartition]posi
 		}
 	}
 	return refused, nil
+}
+
+// knowTopics learns the ids of topics, by which commits go since version 10 of
+// the request (KIP-848), and refuses offsets of a topic that was made anew.
+func (r *run) knowTopics(ctx context.Context, names []string, offsets map[topicPartition]position) error {
+	if err := r.learnTopics(ctx, names); err != nil {
+		return err
+	}
+	for tp, at := range offsets {
+		r.mu.Lock()
+		id := r.topics[tp.topic]
+		r.mu.Unlock()
+		if at.topic != (kadm.TopicID{}) && at.topic != id { // these offsets would be taken for the other's
+			err := anew(tp.topic)
+			r.fail(err)
+			return err
+		}
+	}
+	return nil
 }

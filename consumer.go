@@ -30,9 +30,10 @@ const (
 // A Consumer is a member of a consumer group that calls a [Handler] for each
 // record of its topics.
 //
-// Delivery is at least once: an offset is committed only after its record's
-// handler returned nil and its outputs were acknowledged. Order says which
-// records are handled one after the other, and which side by side.
+// Delivery is at least once unless it says otherwise: an offset is committed
+// only after its record's handler returned nil and its outputs were
+// acknowledged. Order says which records are handled one after the other, and
+// which side by side.
 //
 // Its fields must not be changed after Run was called. Ready and Status are
 // safe for concurrent use.
@@ -51,6 +52,16 @@ type Consumer struct {
 	// Order says which records wait for each other. The zero value is
 	// [ByPartition].
 	Order Order
+	// Delivery is what is promised of effects in Kafka. The zero value is
+	// [AtLeastOnce].
+	Delivery Delivery
+	// Tables are the tables that handlers keep, see [OwnedTable]. They need
+	// ExactlyOnce, and all topics that are read must have the same number of
+	// partitions, which the tables then have too. With several topics, those of
+	// delay topics among them, partitions of one number must go to one member:
+	// the group's balancer is then [kgo.RangeBalancer] (which moves all
+	// partitions at each rebalance), and Opts must not set another one.
+	Tables []Owned
 	// Concurrency is how many records, or batches, are handled at once, over
 	// all partitions; one that waits in [Wait] is not counted. Partitions take
 	// turns. 0 means no limit ByPartition, which is one for each partition,
@@ -192,6 +203,12 @@ func (c *Consumer) prepare() (*run, error) {
 	if c.Order < ByPartition || c.Order > Unordered {
 		fault("Order is %d: use ByPartition, ByKey or Unordered", c.Order)
 	}
+	if c.Delivery < AtLeastOnce || c.Delivery > ExactlyOnce {
+		fault("Delivery is %d: use AtLeastOnce or ExactlyOnce", c.Delivery)
+	}
+	if len(c.Tables) > 0 && c.Delivery != ExactlyOnce {
+		fault("Tables are written in transactions: set Delivery to ExactlyOnce")
+	}
 	if c.From < Latest {
 		fault("From is %d: use Earliest, Latest or At", c.From)
 	}
@@ -221,6 +238,24 @@ func (c *Consumer) prepare() (*run, error) {
 		} else if prep, ok := p.(Preparer); ok {
 			faults = append(faults, prep.Prepare(setup))
 		}
+	}
+	for i, t := range c.Tables {
+		if t == nil {
+			fault("table %d is nil", i)
+			continue
+		}
+		spec := t.owned()
+		if _, read := routes[spec.Name]; read {
+			fault("topic %s is a table of this Consumer and has a route", spec.Name)
+		}
+		if slices.ContainsFunc(c.Tables[:i], func(o Owned) bool { return o != nil && o.owned().Name == spec.Name }) {
+			fault("table %s is listed twice", spec.Name)
+		}
+		if spec.Partitions == 0 && len(setup.Topics) > 0 {
+			spec.Like = setup.Topics[0]
+		}
+		faults = append(faults, checkSpecs([]TopicSpec{spec}))
+		setup.Need(spec)
 	}
 	faults = append(faults, setup.faults...)
 	for topic, hop := range setup.hops {

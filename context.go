@@ -25,6 +25,7 @@ type delivery struct {
 	context.Context // of the lane: it ends when the work is cut short
 
 	run         *run
+	partition   *partition
 	item        *lane.Item
 	record      *kgo.Record
 	hop         *kgo.Record // the record as read, where it came by a hop
@@ -37,7 +38,8 @@ type delivery struct {
 	message any   // of a batch: the Message
 	result  error // and what became of it
 
-	interrupted atomic.Bool // a wait was ended by a drain
+	interrupted atomic.Bool  // a wait was ended by a drain
+	rests       atomic.Int64 // on which state of owned tables, see exact.rests; 0: on none
 
 	mu      sync.Mutex
 	parked  int // goroutines that wait

@@ -46,6 +46,9 @@ func (r *run) shutdown(endCommits func()) error {
 		}
 	})
 	r.leave()
+	if r.exact != nil {
+		defer r.exact.close()
+	}
 
 	r.mu.Lock()
 	left = append(left, r.cut...)

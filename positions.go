@@ -46,6 +46,14 @@ func (r *run) decide(ctx context.Context, offsets map[string]map[int32]kgo.Offse
 	if err := r.sync(ctx); err != nil {
 		return nil, err
 	}
+	if r.exact != nil {
+		if err := r.exact.restore(ctx, numbers(offsets)); err != nil {
+			if ctx.Err() == nil {
+				r.fail(err)
+			}
+			return nil, err
+		}
+	}
 	begun := map[topicPartition]position{}
 	for topic, ps := range offsets {
 		for n, offset := range ps {
@@ -76,7 +84,7 @@ func (r *run) decide(ctx context.Context, offsets map[string]map[int32]kgo.Offse
 	if len(begun) == 0 {
 		return offsets, nil
 	}
-	refused, err := r.commitOffsets(ctx, begun)
+	refused, err := r.commitOffsets(ctx, r.member(), begun)
 	for tp, e := range refused {
 		err = errors.Join(err, fmt.Errorf("%v: %w", tp, e))
 	}

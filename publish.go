@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/wherry-go/wherry/internal/client"
+	"github.com/wherry-go/wherry/internal/table"
 )
 
 // Limits of what one record's handler and policies may stage.
@@ -41,7 +42,7 @@ func Publish(ctx context.Context, records ...*kgo.Record) error {
 	if s == nil {
 		return errors.New("publish outside of a handler: produce Event.Record with a client of your own")
 	}
-	return s.add(ctx, records)
+	return s.add(ctx, records, nil)
 }
 
 // ToPartition makes r go to partition p of its topic, whatever its key. It is
@@ -56,8 +57,9 @@ func Partitioner(inner kgo.Partitioner) kgo.Partitioner { return client.Partitio
 
 // outputs are what the handler and the policies of one record staged.
 type outputs struct {
-	limit int             // largest record, in bytes
-	life  context.Context // of the work in hand
+	limit int                              // largest record, in bytes
+	life  context.Context                  // of the work in hand
+	owned map[string]map[int32]*table.Part // topics of owned tables
 
 	mu     sync.Mutex // never held over a call that blocks
 	root   stage
@@ -136,7 +138,9 @@ func (s *stage) dropLocked() {
 	}
 }
 
-func (s *stage) add(ctx context.Context, records []*kgo.Record) error {
+// add stages records; those of owned tables only for the delivery that writes
+// to them.
+func (s *stage) add(ctx context.Context, records []*kgo.Record, writes *delivery) error {
 	o := s.of
 	if err := context.Cause(o.life); err != nil {
 		return fmt.Errorf("publish: %w", err)
@@ -147,6 +151,9 @@ func (s *stage) add(ctx context.Context, records []*kgo.Record) error {
 			return errors.New("publish: a record is nil")
 		}
 		n := size(r)
+		if writes == nil && o.owned[r.Topic] != nil {
+			return &OutputError{Topic: r.Topic, Key: r.Key, Size: n, Err: errOwned}
+		}
 		if r.Topic == "" {
 			return &OutputError{Key: r.Key, Size: n, Err: kerr.InvalidTopicException}
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/wherry-go/wherry/internal/lane"
@@ -16,6 +17,9 @@ import (
 func (r *run) assigned(ctx context.Context, cl *kgo.Client, added map[string][]int32) {
 	<-r.opened
 	member, _ := cl.GroupMetadata()
+	if r.exact != nil {
+		r.exact.claim(partitionsOf(added))
+	}
 	r.retake(ctx, member)
 	r.mu.Lock()
 	if !r.ending {
@@ -39,7 +43,7 @@ func (r *run) openLane(tp topicPartition, member string) *partition {
 	p := &partition{topicPartition: tp, member: member, committed: -1, next: -1, end: -1}
 	route, hop := r.routes[tp.topic], r.setup.hops[tp.topic]
 	cfg := lane.Config{
-		Work: r.worker(tp), Order: lane.Order(r.c.Order), Pool: r.pool,
+		Work: r.worker(p), Order: lane.Order(r.c.Order), Pool: r.pool,
 		Size: route.Size, Linger: route.Linger,
 		Until: r.working, Finished: r.progressed,
 		MaxRecords: r.c.maxHeld(), MaxBytes: maxHeldBytes, MaxSpan: r.c.maxSpan(), Room: r.madeRoom,
@@ -72,9 +76,16 @@ func (r *run) retake(ctx context.Context, member string) {
 	r.abandon(kept)
 	r.log.Warn("consumer: thrown out of the group and back, beginning again at its offsets", "partitions", len(kept))
 	for {
-		all, err := r.adm.FetchOffsets(ctx, r.c.Group)
+		all, err := r.adm.FetchOffsets(kadm.RequireStable(ctx), r.c.Group)
 		if err == nil {
 			err = r.sync(ctx)
+		}
+		if err == nil && r.exact != nil {
+			var again []int32
+			for _, p := range kept {
+				again = append(again, p.partition)
+			}
+			err = r.exact.restore(ctx, again)
 		}
 		if err == nil {
 			r.mu.Lock()
@@ -186,6 +197,19 @@ func (r *run) abandon(gone []*partition) {
 		p.lane.Cut(errRevoked)
 		r.cut = append(r.cut, p)
 	}
+	if r.exact != nil {
+		r.exact.giveUp(gone)
+	}
+}
+
+// partitionsOf lists what kgo tells of in maps.
+func partitionsOf(topics map[string][]int32) (all []topicPartition) {
+	for topic, ps := range topics {
+		for _, n := range ps {
+			all = append(all, topicPartition{topic, n})
+		}
+	}
+	return all
 }
 
 func (r *run) becomeReady() { r.joined.Do(func() { close(r.c.ready) }) }

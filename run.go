@@ -41,12 +41,13 @@ type run struct {
 	kill     context.CancelFunc // ends the client, whatever it waits for
 	working  context.Context    // done when no further record may begin
 
-	opened chan struct{} // closed when the four below are set; callbacks of cl may come before
-	cl     *kgo.Client
-	adm    *kadm.Client
-	limit  int             // largest record that the client produces
-	base   context.Context // of all work: it has the values of Run's context and outlives it
-	stop   context.CancelCauseFunc
+	opened      chan struct{} // closed when the four below are set; callbacks of cl may come before
+	cl          *kgo.Client
+	adm         *kadm.Client
+	limit       int             // largest record that the client produces
+	partitioner kgo.Partitioner // the lent client's, nil for kgo's
+	base        context.Context // of all work: it has the values of Run's context and outlives it
+	stop        context.CancelCauseFunc
 
 	mu         sync.Mutex // never held over a call that blocks
 	partitions map[topicPartition]*partition
@@ -63,6 +64,8 @@ type run struct {
 	committing chan struct{} // holds one token: whoever has it may commit
 	joined     sync.Once
 	failed     atomic.Pointer[error]
+
+	exact *exact // nil unless Delivery is ExactlyOnce
 
 	followers    sync.WaitGroup
 	endFollowers context.CancelFunc
@@ -108,6 +111,9 @@ func newRun(c *Consumer, setup *Setup) *run {
 		committing: make(chan struct{}, 1),
 	}
 	r.setLimit.Store(lane.MaxText)
+	if c.Delivery == ExactlyOnce {
+		r.exact = &exact{run: r, tables: newTables(c.Tables)}
+	}
 	return r
 }
 
@@ -149,6 +155,9 @@ func (r *run) open(ctx context.Context) error {
 	}
 	defer probe.Close()
 	topics := slices.Sorted(maps.Keys(r.handlers))
+	if err := r.awaitOrigins(ctx, probe); err != nil {
+		return err
+	}
 	found, err := r.ask(ctx, probe, topics)
 	if err != nil {
 		return err
@@ -168,14 +177,17 @@ func (r *run) open(ctx context.Context) error {
 			r.log.WarnContext(ctx, "consumer: the topic does not exist yet, waiting for it", "topic", topic)
 		}
 	}
+	if err := r.tablesFit(ctx, probe, topics); err != nil {
+		return err
+	}
 	r.base = r.setup.withValues(context.WithoutCancel(ctx))
 	if err := r.follow(ctx); err != nil {
 		return err
 	}
-	inner, _ := r.c.Client.OptValue(kgo.RecordPartitioner).(kgo.Partitioner)
+	r.partitioner, _ = r.c.Client.OptValue(kgo.RecordPartitioner).(kgo.Partitioner)
 	life, kill := context.WithCancel(r.base)
 	r.kill = kill
-	cl, err := client.Open(r.c.Client, r.c.Opts,
+	musts := []kgo.Opt{
 		kgo.WithContext(life), // and not the lent client's, nor Run's: work in hand outlives it
 		kgo.ConsumerGroup(r.c.Group),
 		kgo.ConsumeTopics(topics...),
@@ -190,8 +202,15 @@ func (r *run) open(ctx context.Context) error {
 		kgo.OnPartitionsAssigned(r.assigned),
 		kgo.OnPartitionsRevoked(r.revoked),
 		kgo.OnPartitionsLost(r.lost),
-		kgo.RecordPartitioner(client.Partitioner(inner)),
-	)
+		kgo.RecordPartitioner(client.Partitioner(r.partitioner)),
+	}
+	if r.exact != nil {
+		musts = append(musts, kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.RequireStableFetchOffsets())
+	}
+	if len(r.c.Tables) > 0 && len(topics) > 1 {
+		musts = append(musts, kgo.Balancers(kgo.RangeBalancer()))
+	}
+	cl, err := client.Open(r.c.Client, r.c.Opts, musts...)
 	if err != nil {
 		kill()
 		return err

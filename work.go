@@ -13,20 +13,20 @@ import (
 
 var errGoexit = errors.New("the handler ended its goroutine with runtime.Goexit")
 
-// worker returns what a lane of tp does with a record.
-func (r *run) worker(tp topicPartition) lane.Work {
-	handle, hop := r.handlers[tp.topic], r.setup.hops[tp.topic]
-	return func(ctx context.Context, it *lane.Item) { r.work(ctx, tp, handle, hop, it) }
+// worker returns what the lane of p does with a record.
+func (r *run) worker(p *partition) lane.Work {
+	handle, hop := r.handlers[p.topic], r.setup.hops[p.topic]
+	return func(ctx context.Context, it *lane.Item) { r.work(ctx, p, handle, hop, it) }
 }
 
 // work handles one record of a lane: the chain of policies and handler, then
-// the outputs. The record finishes when its outputs are acknowledged, while
-// the lane goes on with the next one.
-func (r *run) work(ctx context.Context, tp topicPartition, handle Handler, hop Hop, it *lane.Item) {
-	rec := it.Record
+// the outputs. The record finishes when its outputs are acknowledged, or its
+// transaction is committed, while the lane goes on with the next one.
+func (r *run) work(ctx context.Context, p *partition, handle Handler, hop Hop, it *lane.Item) {
+	rec, tp := it.Record, p.topicPartition
 	if len(rec.Headers) > 0 {
 		if group, ok := header.Get(rec, header.Only); ok && group != r.c.Group {
-			it.Finish() // it is for another group alone
+			r.finish(ctx, p, &delivery{}, it, nil) // it is for another group alone
 			return
 		}
 	}
@@ -43,9 +43,12 @@ func (r *run) work(ctx context.Context, tp topicPartition, handle Handler, hop H
 			r.cannot(tp, it, &RecordError{Cause: CausePanic, Err: errGoexit})
 		}
 	}()
-	d := &delivery{Context: ctx, run: r, item: it, record: rec}
+	d := &delivery{Context: ctx, run: r, partition: p, item: it, record: rec}
 	it.Value = d
 	d.outputs.init(ctx, r.limit)
+	if r.exact != nil {
+		d.outputs.owned = r.exact.tables.parts
+	}
 	if hop.Origin != nil {
 		d.hop = rec
 		if d.record, d.instead = origin(hop, rec); d.record == nil {
@@ -63,10 +66,20 @@ func (r *run) work(ctx context.Context, tp topicPartition, handle Handler, hop H
 		it.Drop() // cut short: it is neither done nor failed, and comes again
 	case err != nil:
 		r.cannot(tp, it, err)
+	default:
+		r.finish(ctx, p, d, it, outputs)
+	}
+}
+
+// finish brings a record whose chain returned nil to its end.
+func (r *run) finish(ctx context.Context, p *partition, d *delivery, it *lane.Item, outputs []*kgo.Record) {
+	switch {
+	case r.exact != nil:
+		r.exact.join(p, d, it, outputs)
 	case len(outputs) == 0:
 		it.Finish()
 	default:
-		r.produce(ctx, tp, it, outputs)
+		r.produce(ctx, p.topicPartition, it, outputs)
 	}
 }
 

@@ -15,40 +15,44 @@ type Proposal struct {
 
 // Propose says how far the partition will have come when items are done too:
 // the low watermark and the finished set of topic, of up to limit characters.
-// It changes nothing. Items are those of one transaction, in the order in
-// which their work ended: what fits is a number of them from the first on,
-// for a later one may rest on what an earlier one did. Without items, and with
-// nothing done since an earlier call saw changes, the proposal's Low is
-// negative: there is nothing to commit.
-//
-// While not all fit the lane begins no record but the oldest.
+// Items are those of one transaction, in the order in which their work ended:
+// what fits is a number of them from the first on, for a later one may rest on
+// what an earlier one did. Without items, and with nothing done since an
+// earlier call saw changes, Low is negative: there is nothing to commit.
 func (l *Lane) Propose(topic [16]byte, limit int, items []*Item, seen uint64) (p Proposal) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.stamp()
 	p.Changes = l.marks.Changes()
 	if len(items) == 0 && p.Changes == seen {
-		l.mu.Unlock()
-		return Proposal{Low: Mark{Offset: -1}, Changes: seen}
+		p.Low.Offset = -1
+		return p
 	}
-	p.Fits = len(items)
-	for fits := false; !fits; {
+	for p.Fits = len(items); ; p.Fits /= 2 {
+		var fits bool
 		p.Low, p.Set, fits = l.propose(topic, limit, items[:p.Fits])
-		if !fits && p.Fits == 0 { // what has finished before fits no more into a smaller limit
-			p.Low = Mark{Offset: -1}
-			break
+		if fits {
+			p.Changes += uint64(p.Fits)
+			return p
 		}
-		if !fits {
-			p.Fits /= 2
+		if p.Fits == 0 { // what finished before fits no more, into a smaller limit
+			p.Low.Offset = -1
+			return p
 		}
 	}
-	p.Changes += uint64(p.Fits)
-	narrow := p.Fits < len(items)
-	changed := narrow != l.narrow
+}
+
+// Narrow says whether the finished set is too long: then the lane begins no
+// record but the oldest.
+func (l *Lane) Narrow(narrow bool) {
+	l.mu.Lock()
+	if narrow == l.narrow {
+		l.mu.Unlock()
+		return
+	}
 	l.narrow = narrow
 	l.full = l.full || narrow
-	if changed {
-		l.refill(1)
-	}
+	l.refill(1)
 	room := l.makeRoom()
 	n := l.tender()
 	l.mu.Unlock()
@@ -56,7 +60,6 @@ func (l *Lane) Propose(topic [16]byte, limit int, items []*Item, seen uint64) (p
 	if room {
 		l.Room()
 	}
-	return p
 }
 
 // propose returns low and set as they will be when items are done, and whether

@@ -4,12 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
+
+// Silence is how long nothing may arrive from a partition before the brokers
+// are asked whether anything is left to arrive.
+const Silence = time.Second
 
 // Skip moves the position of partitions that are behind ends over offsets at
 // which a reader finds nothing: what was deleted since the ends were asked
@@ -40,34 +45,48 @@ func (s *Store) Skip(ctx context.Context, cl *kgo.Client, topic string, ends map
 	if err != nil {
 		return fmt.Errorf("asking for its start: %w", err)
 	}
-	var faults []error
 	for p, next := range behind {
 		if start, ok := starts.Lookup(topic, p); ok && start.Err == nil && start.Offset > next {
 			s.Advance(p, start.Offset)
-			continue
+			delete(behind, p)
 		}
-		leader := cl.Broker(int(topics[topic].Partitions[p].Leader))
+	}
+	moved, err := skip(ctx, cl, topics[topic], behind, ends)
+	for p, next := range moved {
+		s.Advance(p, next)
+	}
+	return err
+}
+
+// skip returns how far the positions of the partitions in from can be moved
+// towards ends, because nothing is there to read. Of a partition that could
+// not be asked it returns what it learned before, and the error.
+func skip(ctx context.Context, cl *kgo.Client, topic kadm.TopicDetail, from, ends map[int32]int64) (map[int32]int64, error) {
+	to := map[int32]int64{}
+	var faults []error
+	for p, next := range from {
+		leader := cl.Broker(int(topic.Partitions[p].Leader))
 		for moved := true; moved && next < ends[p]; {
-			var to int64
-			if to, err = empty(ctx, leader, topic, topics[topic].ID, p, next); err != nil {
+			beyond, err := empty(ctx, leader, topic, p, next)
+			if err != nil {
 				faults = append(faults, fmt.Errorf("asking for offset %d of partition %d: %w", next, p, err))
 				break
 			}
-			moved = to > next
-			next = max(next, to)
-			s.Advance(p, next)
+			moved = beyond > next
+			next = max(next, beyond)
 		}
+		to[p] = next
 	}
-	return errors.Join(faults...)
+	return to, errors.Join(faults...)
 }
 
 // empty returns the offset up to which no record is left from offset from on,
 // as one fetch shows it.
-func empty(ctx context.Context, leader *kgo.Broker, topic string, id kadm.TopicID, p int32, from int64) (int64, error) {
+func empty(ctx context.Context, leader *kgo.Broker, topic kadm.TopicDetail, p int32, from int64) (int64, error) {
 	req := kmsg.NewPtrFetchRequest()
 	req.IsolationLevel = 1 // read committed
 	rt := kmsg.NewFetchRequestTopic()
-	rt.Topic, rt.TopicID = topic, id
+	rt.Topic, rt.TopicID = topic.Topic, topic.ID
 	rp := kmsg.NewFetchRequestTopicPartition()
 	rp.Partition, rp.FetchOffset, rp.PartitionMaxBytes = p, from, 64<<10
 	rt.Partitions = append(rt.Partitions, rp)
@@ -85,7 +104,7 @@ func empty(ctx context.Context, leader *kgo.Broker, topic string, id kadm.TopicI
 	}
 	at := &resp.Topics[0].Partitions[0]
 	read, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
-		KeepControlRecords: true, Offset: from, IsolationLevel: kgo.ReadCommitted(), Topic: topic, Partition: p,
+		KeepControlRecords: true, Offset: from, IsolationLevel: kgo.ReadCommitted(), Topic: topic.Topic, Partition: p,
 	}, at, kgo.DefaultDecompressor(), nil)
 	switch {
 	case read.Err != nil:

@@ -112,6 +112,7 @@ func (w *Writer) Begin() error { return w.cl.BeginTransaction() }
 
 // Produce produces the records in the transaction and waits for their
 // acknowledgements. It returns the error of each, or nil when there is none.
+// When ctx ends first the Writer is of no use any more.
 func (w *Writer) Produce(ctx context.Context, rs []*kgo.Record) (errs []error) {
 	var (
 		mu  sync.Mutex
@@ -132,7 +133,19 @@ func (w *Writer) Produce(ctx context.Context, rs []*kgo.Record) (errs []error) {
 			errs[i] = err
 		})
 	}
-	all.Wait()
+	acked := make(chan struct{})
+	go func() { all.Wait(); close(acked) }()
+	select {
+	case <-acked:
+		return errs
+	case <-ctx.Done():
+	}
+	w.cl.Close() // or a record might still be kgo's when it is produced again
+	<-acked
+	if errs == nil {
+		errs = make([]error, len(rs))
+	}
+	errs[0] = context.Cause(ctx)
 	return errs
 }
 

@@ -1,0 +1,74 @@
+package wherry
+
+import (
+	"context"
+	"slices"
+
+	"github.com/wherry-go/wherry/internal/txn"
+)
+
+// refused decides what the errors of a transaction's outputs mean. kgo fails
+// all records of a produce batch for the sake of one, so those that failed are
+// suspects, and are tried fewer at a time until one is alone.
+func (x *exact) refused(ctx context.Context, pl *plan, errs []error) error {
+	var suspects []*entry
+	found := map[*entry]*OutputError{}
+	certain := false
+	at := 0
+	for _, e := range pl.entries {
+		for _, out := range e.outputs {
+			err := errs[at]
+			at++
+			if err == nil {
+				continue
+			}
+			verdict := txn.Judge(err)
+			if verdict == txn.Passing {
+				return x.failed(ctx, "outputs were not produced", err)
+			}
+			if found[e] == nil {
+				suspects = append(suspects, e)
+				found[e] = &OutputError{Topic: out.Topic, Key: out.Key, Size: size(out), Err: err}
+				certain = certain || verdict == txn.Refused
+			}
+		}
+	}
+	x.most = max(1, len(suspects)/2)
+	for _, e := range suspects {
+		e.suspect = true
+	}
+	if len(suspects) > 1 {
+		return nil
+	}
+	const tries = 3
+	e := suspects[0]
+	if e.doubts++; certain || len(pl.entries) == 1 && e.doubts >= tries {
+		x.refuse(e, found[e])
+	}
+	return nil
+}
+
+// refuse hands an entry back whose outputs the brokers refuse. What it wrote to
+// tables is rolled back, and all run again that rest on it.
+func (x *exact) refuse(e *entry, err *OutputError) {
+	i := slices.Index(x.batch, e)
+	x.batch = slices.Delete(x.batch, i, i+1)
+	if e.writes {
+		x.mu.Lock()
+		n := e.p.partition
+		x.tables.rollback(n)
+		for _, before := range x.batch[:i] {
+			if before.rests && before.p.partition == n {
+				before.state = x.tables.state(n)
+				before.writes = x.tables.write(n, before.outputs)
+			}
+		}
+		x.mu.Unlock()
+	}
+	e.end(err)
+	if e.it.Refused != nil { // the outputs of the second run were refused as well
+		x.run.cannot(e.p.topicPartition, e.it, &RecordError{Cause: CauseRejected, Err: err})
+		return
+	}
+	e.it.Again(err)
+}
