@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -307,23 +308,22 @@ func (c *checker) sample(i int, s Sample) {
 	}
 }
 
-func copies(rs []*kgo.Record) (text string) {
+func copies(rs []*kgo.Record) string {
+	texts := make([]string, len(rs))
 	for i, r := range rs {
 		var out Output
 		_ = json.Unmarshal(r.Value, &out) // a dead letter is none
-		if i > 0 {
-			text += ", "
-		}
-		text += fmt.Sprintf("%s count %d by %s attempt %d at %s", from(r), out.Count, out.Process, out.Attempt, r.Timestamp.UTC().Format("15:04:05.000"))
+		texts[i] = fmt.Sprintf("%s count %d by %s attempt %d at %s", from(r), out.Count, out.Process, out.Attempt, r.Timestamp.UTC().Format("15:04:05.000"))
 	}
-	return text
+	return strings.Join(texts, ", ")
 }
 
-func headers(r *kgo.Record) (text string) {
+func headers(r *kgo.Record) string {
+	var texts []string
 	for _, h := range r.Headers {
 		if len(h.Value) < 200 {
-			text += fmt.Sprintf("%s=%s ", h.Key, h.Value)
+			texts = append(texts, h.Key+"="+string(h.Value))
 		}
 	}
-	return text
+	return strings.Join(texts, " ")
 }

@@ -86,7 +86,7 @@ func TestCheck_FindsEachThingThatMustNotBe(t *testing.T) {
 		require.NoError(t, err)
 		seen = append(seen, in.Kind)
 	}
-	for _, kind := range []Kind{Plain, Slow, Fails, Bad, Garbled, Reset, Quiet} {
+	for _, kind := range []Kind{Plain, Slow, Fails, Bad, Garbled, Rejected, Reset, Quiet} {
 		require.Contains(t, seen, kind, "of this kind there is no input")
 	}
 	last := func(rs []*kgo.Record) *kgo.Record { return rs[len(rs)-1] }

@@ -51,8 +51,8 @@ func (l *Lab) Open(ctx context.Context) error {
 	topics := Named(l.Run)
 	for _, topic := range topics.All() {
 		configs := map[string]*string{}
-		if topic == topics.Table {
-			configs["cleanup.policy"], configs["retention.ms"] = kadm.StringPtr("compact"), kadm.StringPtr("-1")
+		for name, value := range topics.Config(topic) {
+			configs[name] = &value
 		}
 		if _, err := adm.CreateTopic(ctx, Partitions, -1, configs, topic); err != nil {
 			return fmt.Errorf("topic %s: %w", topic, err)
@@ -161,7 +161,7 @@ func (l *Lab) Settle(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("the group is behind:%s", behind), err)
+			return errors.Join(fmt.Errorf("the group is behind: %s", behind), err)
 		}
 	}
 }

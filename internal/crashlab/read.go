@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -136,13 +137,13 @@ func (r Reader) Behind(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	behind := ""
+	var behind []string
 	for p := range int32(len(ends[r.Topics.In])) {
 		if end := ends[r.Topics.In][p]; at[p].Offset < end {
-			behind += fmt.Sprintf(" %d: %d of %d", p, at[p].Offset, end)
+			behind = append(behind, fmt.Sprintf("%d: %d of %d", p, at[p].Offset, end))
 		}
 	}
-	return behind, nil
+	return strings.Join(behind, ", "), nil
 }
 
 // readPartition gives f each record of a partition before end, read committed.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -106,17 +105,16 @@ func (g *gate) set(shut bool) {
 func simulate(t *testing.T, seed uint64, subject Subject, variant Variant, inputs int, f func(*sim)) (findings []Finding) {
 	t.Helper()
 	topics := Named("lab")
-	var names []string
-	for _, name := range topics.All() {
-		names = append(names, fmt.Sprintf("%s:%d", name, Partitions))
-	}
-	kafkatest.Test(t, names, func(t *testing.T, k *kafkatest.Cluster) {
+	kafkatest.Test(t, nil, func(t *testing.T, k *kafkatest.Cluster) {
+		for _, name := range topics.All() {
+			k.Create(t, kafkatest.Topic{Name: name, Partitions: Partitions, Config: topics.Config(name)})
+		}
 		k.WallLimit(3 * time.Minute) // the race detector on a busy machine
 		s := &sim{
 			t: t, k: k, seed: seed, rand: rand.New(rand.NewPCG(seed, 7)), subject: subject, variant: variant, inputs: inputs, topics: topics,
 			reader: Reader{Client: k.Client(t, kgo.ClientID("reader")), Topics: topics}, began: time.Now(),
 		}
-		s.log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		s.log = slog.New(slog.DiscardHandler)
 		if *verbose {
 			s.log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 		}
@@ -196,9 +194,6 @@ func (s *sim) start() *simMember {
 		if err != nil {
 			s.tell("%s ended: %v", name, err)
 		}
-		if ctx.Err() != nil {
-			return nil // its end is its own affair: it may have crashed
-		}
 		return err
 	}))
 	s.members = append(s.members, m)
@@ -277,7 +272,7 @@ func (s *sim) end() []Finding {
 	log.Samples = s.samples
 	findings := Check(s.topics, log)
 	if !done {
-		findings = append(findings, Finding{"stuck", "after 10 minutes without a fault the group is behind:" + why})
+		findings = append(findings, Finding{"stuck", "after 10 minutes without a fault the group is behind: " + why})
 	}
 	return findings
 }

@@ -98,9 +98,8 @@ func TestWire_EndsTheProcessAtTheRequestThatIsMeant(t *testing.T) {
 				}
 			}()
 			want, got := 0, s.sent.Len()
-			for i, size := 0, 0; i < test.sent; i++ {
-				size = 4 + int(binary.BigEndian.Uint32(frames[want:]))
-				want += size
+			for range test.sent {
+				want += 4 + int(binary.BigEndian.Uint32(frames[want:]))
 			}
 			require.Equal(t, want, got)
 			require.Equal(t, test.name != "never", dead)

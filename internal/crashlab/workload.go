@@ -17,6 +17,7 @@ const Partitions = 4
 // Topics are the names that one run uses.
 type Topics struct {
 	In, A, B, Dead, Table string
+	Small                 string // takes no value of more than SmallBytes, and so none at all
 	Group                 string
 }
 
@@ -24,25 +25,40 @@ type Topics struct {
 func Named(run string) Topics {
 	return Topics{
 		In: run + ".in", A: run + ".a", B: run + ".b", Dead: run + ".dead", Table: run + ".counters",
-		Group: run,
+		Small: run + ".small", Group: run,
 	}
 }
 
 // All returns the names of the topics.
-func (t Topics) All() []string { return []string{t.In, t.A, t.B, t.Dead, t.Table} }
+func (t Topics) All() []string { return []string{t.In, t.A, t.B, t.Dead, t.Table, t.Small} }
+
+// SmallBytes is the most that Topics.Small takes.
+const SmallBytes = 1000
+
+// Config returns the settings of a topic: a table is compacted and kept.
+func (t Topics) Config(topic string) map[string]string {
+	switch topic {
+	case t.Table:
+		return map[string]string{"cleanup.policy": "compact", "retention.ms": "-1"}
+	case t.Small:
+		return map[string]string{"max.message.bytes": strconv.Itoa(SmallBytes)}
+	}
+	return nil
+}
 
 // Kind says what is to become of an input.
 type Kind string
 
 // Kinds of input.
 const (
-	Plain   Kind = "plain"   // counts
-	Slow    Kind = "slow"    // the same, after Work
-	Fails   Kind = "fails"   // its first attempt has all effects, and then fails
-	Bad     Kind = "bad"     // so do all attempts: it is dead-lettered
-	Garbled Kind = "garbled" // its bytes do not decode: it is dead-lettered
-	Reset   Kind = "reset"   // deletes the counter, and emits 0
-	Quiet   Kind = "quiet"   // counts, and emits nothing
+	Plain    Kind = "plain"    // counts
+	Slow     Kind = "slow"     // the same, after Work
+	Fails    Kind = "fails"    // its first attempt has all effects, and then fails
+	Bad      Kind = "bad"      // so do all attempts: it is dead-lettered
+	Garbled  Kind = "garbled"  // its bytes do not decode: it is dead-lettered
+	Rejected Kind = "rejected" // the brokers refuse one of its outputs: it is dead-lettered, and nothing else of it stays
+	Reset    Kind = "reset"    // deletes the counter, and emits 0
+	Quiet    Kind = "quiet"    // counts, and emits nothing
 )
 
 // Input is one input.
@@ -77,9 +93,11 @@ func InputOf(seed uint64, n, keys int) Input {
 		in.Kind = Bad
 	case p < 25:
 		in.Kind = Garbled
-	case p < 31:
+	case p < 28:
+		in.Kind = Rejected
+	case p < 34:
 		in.Kind = Reset
-	case p < 36:
+	case p < 39:
 		in.Kind = Quiet
 	}
 	return in
@@ -112,7 +130,9 @@ func readInput(value []byte) (in Input, err error) {
 }
 
 // Dead reports whether the input ends as a dead letter.
-func (in Input) Dead() bool { return in.Kind == Bad || in.Kind == Garbled }
+func (in Input) Dead() bool {
+	return in.Kind == Bad || in.Kind == Garbled || in.Kind == Rejected
+}
 
 // Emits reports whether the input has outputs in A and B.
 func (in Input) Emits() bool { return !in.Dead() && in.Kind != Quiet }
