@@ -212,7 +212,7 @@ func (c *Consumer) prepare() (*run, error) {
 	if c.From < Latest {
 		fault("From is %d: use Earliest, Latest or At", c.From)
 	}
-	setup := &Setup{Client: c.Client, Group: c.Group, Order: c.Order, MaxWait: c.maxWait(), Logger: c.logger()}
+	setup := &Setup{Client: c.Client, Group: c.Group, Order: c.Order, MaxWait: c.maxWait(), Logger: c.logger(), Tables: len(c.Tables) > 0}
 	routes := map[string][]Route{}
 	for i, route := range c.Handlers {
 		switch before := routes[route.Topic]; {

@@ -60,17 +60,34 @@
 //	…
 //	err = cl.ProduceSync(ctx, r).FirstErr()
 //
+// # Exactly once
+//
+// With [Consumer].Delivery [ExactlyOnce] the outputs of a record, its writes to
+// tables and the group's offset are one Kafka transaction. An [OwnedTable] is
+// the state of handlers: a compacted topic, of which each process has the
+// partitions that it reads.
+//
+//	var balances = &wherry.OwnedTable[Balance]{Topic: "balances"}
+//
+//	ledger := &wherry.Consumer{
+//		Client: cl, Group: "ledger",
+//		Handlers: []wherry.Route{Transfer.Handler(book)}, // balances.Get, balances.Put, Booked.Publish
+//		Delivery: wherry.ExactlyOnce,
+//		Tables:   []wherry.Owned{balances},
+//	}
+//
 // # State
 //
-// A [Table] follows a compacted topic as a map. Its topic is the state: a
-// restart reads it back. [Table.Wait] makes a writer see its own write.
+// A [Table] follows a compacted topic as a map, whoever writes to it. Its topic
+// is the state: a restart reads it back. [Table.Wait] makes a writer see its own
+// write, and [Table.Until] waits for somebody's.
 // [EnsureTopics] makes topics and refuses those that are not as they must be.
 //
 // # Guarantees
 //
 // Each of these is shown by tests, on the embedded broker and on a real Kafka.
 //
-//   - At least once: an offset is committed only after its record's handler
+//   - At least once, unless Delivery says otherwise: an offset is committed only after its record's handler
 //     returned nil and its outputs were acknowledged. Handlers must bear to
 //     see a record twice.
 //   - No half outputs: a failed attempt's outputs are never sent. (When the
@@ -105,6 +122,21 @@
 //     pauses alone.
 //   - Bounded: records in hand, staged outputs, waits and their sizes have
 //     limits.
+//
+// With [ExactlyOnce], moreover:
+//
+//   - Exactly once: readers with isolation.level=read_committed see each effect
+//     in Kafka once; retry records and dead letters are such effects. What
+//     finished out of order is committed with the finished set, or not at all.
+//   - Fencing: an owner that stood still and comes back, and a second producer of
+//     its name, leave nothing behind.
+//   - Neighbours: a record that the broker refuses fails alone.
+//   - Waits survive: where a transaction is aborted the same outputs make the
+//     next one; no handler runs again, and no wait begins anew.
+//   - State: an owned table's partition is read back up to the high watermark,
+//     with every transaction that was open decided, before its first record.
+//
+// What handlers do outside of Kafka is at least once with either.
 //
 // # Life
 //

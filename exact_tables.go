@@ -149,13 +149,39 @@ func (x *exact) restore(ctx context.Context, partitions []int32) error {
 		}
 		x.mu.Lock()
 		maps.Copy(x.tables.parts[topic], parts)
-		x.tables.left = map[int32]int64{}
+		clear(x.tables.left)
 		x.mu.Unlock()
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for topic := range x.tables.warm {
 		clear(x.tables.warm[topic]) // another member has these by now
+	}
+	return nil
+}
+
+// restoring is how many records are left to be read back for partition n.
+func (x *exact) restoring(n int32) int64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.tables.left[n]
+}
+
+// together checks that partitions of one number came to this member together:
+// they share their part of the tables, which has one writer. It is called under
+// run.mu.
+func (r *run) together() error {
+	if len(r.c.Tables) == 0 || len(r.handlers) == 1 {
+		return nil
+	}
+	topics := map[int32]int{}
+	for tp := range r.partitions {
+		topics[tp.partition]++
+	}
+	for n, have := range topics {
+		if have != len(r.handlers) {
+			return fmt.Errorf("of the partitions %d of its %d topics, which share their part of the tables, %d came to this member: all members of group %s need the same topics (stop all of them to change those) and kgo.RangeBalancer", n, len(r.handlers), have, r.c.Group)
+		}
 	}
 	return nil
 }

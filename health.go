@@ -39,6 +39,9 @@ type PartitionStatus struct {
 	// lane whose handler does not return shows here.
 	Oldest      int64
 	OldestSince time.Time
+	// Restoring is how many records of owned tables are left to be read back
+	// before the first record of the partition is handled.
+	Restoring int64
 	// Paused is whether fetching waits for those to be done.
 	Paused bool
 }
@@ -65,6 +68,9 @@ func (c *Consumer) Status() (s Status) {
 		}
 		if p.committed >= 0 {
 			ps.Lag = max(0, p.end-p.committed)
+		}
+		if r.exact != nil {
+			ps.Restoring = r.exact.restoring(tp.partition)
 		}
 		s.Partitions = append(s.Partitions, ps)
 	}

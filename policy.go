@@ -52,6 +52,10 @@ type Setup struct {
 	Order   Order
 	MaxWait time.Duration
 	Logger  *slog.Logger
+	// Tables is whether the Consumer has owned tables, whose parts go by the
+	// number of the partition: what takes a hop must come back by the same
+	// number, see [ToPartition].
+	Tables bool
 
 	hops      map[string]Hop // by the topic read
 	faults    []error

@@ -47,6 +47,13 @@ func (r *run) decide(ctx context.Context, offsets map[string]map[int32]kgo.Offse
 		return nil, err
 	}
 	if r.exact != nil {
+		r.mu.Lock()
+		err := r.together()
+		r.mu.Unlock()
+		if err != nil {
+			r.fail(err)
+			return nil, err
+		}
 		if err := r.exact.restore(ctx, numbers(offsets)); err != nil {
 			if ctx.Err() == nil {
 				r.fail(err)

@@ -295,6 +295,23 @@ func (t *Table[V]) Wait(ctx context.Context, r *kgo.Record) error {
 	}
 }
 
+// Until waits until what key has satisfies ok, and returns it: v is the zero
+// value and found false while there is none. ok must be pure. Until the table is
+// ready it waits, and errors come as with [Table.Get].
+func (t *Table[V]) Until(ctx context.Context, key string, ok func(v V, found bool) bool) (v V, found bool, err error) {
+	for {
+		t.init()
+		_, moved := t.store.Position(0)
+		v, found, err = t.Get(ctx, key)
+		if err != nil || ok(v, found) {
+			return v, found, err
+		}
+		if err = t.await(ctx, moved); err != nil {
+			return v, found, err
+		}
+	}
+}
+
 // skip has the store pass what is gone below ends.
 func (t *Table[V]) skip(ctx context.Context, ends map[int32]int64) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*silence)

@@ -35,7 +35,7 @@ func (t Topics) Prepare(s *wherry.Setup) error {
 		}
 		read = insert(read, d)
 	}
-	run := &run{hops: map[string]hop{}, queues: map[string]*queue{}}
+	run := &run{hops: map[string]hop{}, queues: map[string]*queue{}, stay: s.Tables}
 	for _, topic := range s.Topics {
 		for _, to := range read {
 			h := hop{tier: to, name: t.name(topic, s.Group, to.label), as: topic, group: s.Group, rightful: t.name}
@@ -68,6 +68,9 @@ func (t Topics) check(s *wherry.Setup) []error {
 	}
 	if t.KeepOrder && t.Spec.Partitions != 0 {
 		faults = append(faults, errors.New("KeepOrder, and Spec has Partitions: the delay topics need as many as the topic itself"))
+	}
+	if s.Tables && t.Spec.Partitions != 0 {
+		faults = append(faults, errors.New("the Consumer has Tables, and Spec has Partitions: the delay topics need as many as the topic itself"))
 	}
 	if t.Spec.Name != "" || t.Spec.Like != "" || t.Spec.Changelog {
 		faults = append(faults, errors.New("a Name, Like or Changelog in Spec: these are for the policy to set (see Topics.Name)"))

@@ -79,6 +79,7 @@ type runKey struct{}
 type run struct {
 	hops   map[string]hop    // by the name of the topic
 	queues map[string]*queue // by the topic that they are of, with KeepOrder
+	stay   bool              // hops keep the number of the partition
 }
 
 // Wrap returns next with the attempts around it, for a Consumer's Policies.
@@ -91,7 +92,7 @@ func (t Topics) Wrap(next wherry.Handler) wherry.Handler {
 		if !ok {
 			return next(ctx, r)
 		}
-		v := &visit{Topics: t, tiers: tiers, r: r, trip: tripOf(r, wherry.GroupFrom(ctx)), began: time.Now()}
+		v := &visit{Topics: t, tiers: tiers, stay: run.stay, r: r, trip: tripOf(r, wherry.GroupFrom(ctx)), began: time.Now()}
 		if from := wherry.HopFrom(ctx); from != nil {
 			if h, ok := run.hops[from.Topic]; ok {
 				t, mine, err := h.read(from)
@@ -116,6 +117,7 @@ func (t Topics) Wrap(next wherry.Handler) wherry.Handler {
 type visit struct {
 	Topics
 	tiers []tier
+	stay  bool
 	r     *kgo.Record // as read from its own topic
 	hop   *hop        // by which it came; nil if by none
 	trip  trip
@@ -215,6 +217,9 @@ func (v *visit) stage(ctx context.Context, to tier, t trip, due, until time.Time
 	t.write(out)
 	if v.queue != nil {
 		return v.publish(ctx, out, t)
+	}
+	if v.stay {
+		wherry.ToPartition(out, t.partition)
 	}
 	return wherry.Publish(ctx, out)
 }
