@@ -46,7 +46,18 @@ func TestLoop_FlawsAreFound(t *testing.T) {
 		trouble func(*sim)
 	}{
 		{"tables keep what was aborted", keepsTables, (*sim).trouble},
-		{"tables of lost partitions are kept", keepsLost, (*sim).trouble},
+		{"tables of lost partitions are kept", keepsLost, func(s *sim) {
+			s.feed(50 * time.Millisecond)
+			s.await(s.start())
+			s.k.Sleep(s.t, time.Second)
+			second := s.start()
+			s.await(second)
+			s.k.Sleep(s.t, 2*time.Second)
+			s.drop(second, "is asked to stop")
+			if err := second.stop(); err != nil {
+				s.t.Error(err)
+			}
+		}},
 		{"a transaction is committed without a record that was refused", ignoresErrors, func(s *sim) {
 			s.feed(20 * time.Millisecond)
 			s.await(s.start())

@@ -103,10 +103,7 @@ func (s *sim) fault() (over func()) {
 	case p < 94:
 		d := s.between(simSession, 3*simSession)
 		s.tell("%s is not heard of for %v", m.Name, d)
-		which.Keys, which.Count, which.Skip = []kmsg.Key{kmsg.Heartbeat}, -1, 0
-		f := s.k.Delay(s.t, which, time.Minute)
-		s.k.Sleep(s.t, d)
-		f.Remove()
+		s.silence(m, d)
 	case p < 97:
 		d := s.between(time.Second, 15*time.Second)
 		s.tell("the brokers are away for %v", d)
@@ -117,6 +114,15 @@ func (s *sim) fault() (over func()) {
 		return s.foreign(s.between(time.Second, 8*time.Second))
 	}
 	return nil
+}
+
+// silence keeps the heartbeats of a process from the brokers for a time, and what
+// else its group's client asks for, but neither its fetches nor its transactions:
+// it goes on after it was thrown out of its group.
+func (s *sim) silence(m *simMember, d time.Duration) {
+	f := s.k.Delay(s.t, kafkatest.Requests{Keys: []kmsg.Key{kmsg.Heartbeat}, Client: m.Name, Count: -1}, time.Minute)
+	s.k.Sleep(s.t, d)
+	f.Remove()
 }
 
 // foreign opens a transaction of a stranger's on every partition of the table,
@@ -142,7 +148,7 @@ func (s *sim) foreign(d time.Duration) (over func()) {
 
 // trouble is a run in which many things go wrong.
 func (s *sim) trouble() {
-	s.feed(s.between(10*time.Millisecond, 80*time.Millisecond))
+	s.feedBursts(s.between(10*time.Second, 70*time.Second))
 	s.await(s.start())
 	if s.rand.IntN(2) == 0 {
 		s.start()

@@ -145,19 +145,36 @@ func (s *sim) tell(format string, args ...any) {
 
 // feed sends all inputs, one every so often. It returns at once.
 func (s *sim) feed(every time.Duration) {
+	s.feedBy(func() (int, time.Duration) { return 1, every })
+}
+
+// feedBursts sends all inputs, up to 12 at once, over about the given time. It
+// returns at once.
+func (s *sim) feedBursts(over time.Duration) {
+	r := rand.New(rand.NewPCG(s.seed, 11)) // its own: it runs beside the test
+	gap := int64(over) / int64(s.inputs) * 13
+	s.feedBy(func() (int, time.Duration) { return 1 + r.IntN(12), time.Duration(r.Int64N(gap)) })
+}
+
+// feedBy sends all inputs, as many at once as next says, and then waits.
+func (s *sim) feedBy(next func() (n int, wait time.Duration)) {
 	cl := s.k.Client(s.t, kgo.ClientID("feeder"))
 	kafkatest.Run(s.t, kafkatest.RunFunc(func(ctx context.Context) error {
-		tick := time.NewTicker(every)
-		defer tick.Stop()
-		for n := range s.inputs {
-			if err := cl.ProduceSync(ctx, InputOf(s.seed, n, 12).Record(s.topics.In)).FirstErr(); err != nil {
+		for n := 0; n < s.inputs; {
+			count, wait := next()
+			var batch []*kgo.Record
+			for ; count > 0 && n < s.inputs; count-- {
+				batch = append(batch, InputOf(s.seed, n, 12).Record(s.topics.In))
+				n++
+			}
+			if err := cl.ProduceSync(ctx, batch...).FirstErr(); err != nil {
 				return fmt.Errorf("feeding: %w", err)
 			}
 			s.mu.Lock()
-			s.fed = n + 1
+			s.fed = n
 			s.mu.Unlock()
 			select {
-			case <-tick.C:
+			case <-time.After(wait):
 			case <-ctx.Done():
 				return nil
 			}
