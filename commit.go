@@ -41,9 +41,9 @@ func (r *run) progressed() {
 
 // commitLoop commits what finishes until ctx is done.
 func (r *run) commitLoop(ctx context.Context) {
-	every, most := commitEvery, commitPause
+	every, most, which := commitEvery, commitPause, r.owned
 	if r.exact != nil {
-		every, most = transactionEvery, transactionPause
+		every, most, which = transactionEvery, transactionPause, func() []*partition { return nil }
 	}
 	pause := every
 	for {
@@ -53,7 +53,7 @@ func (r *run) commitLoop(ctx context.Context) {
 		case <-r.progress:
 		}
 		r.told.Store(false)
-		if r.commit(ctx, r.owned, func() {}) {
+		if r.commit(ctx, which, func() {}) {
 			pause = every
 		} else {
 			pause = min(2*pause, most)

@@ -67,6 +67,8 @@ type exact struct {
 	doubt  *plan       // a transaction of which it is not known whether it was committed
 	writer *txn.Writer // nil when there is none, or none that is of use
 	named  *partition  // what writer is named for
+	passed time.Time   // when offsets were last committed for no record
+	timer  *time.Timer // when it is to be done again
 }
 
 // entry is a record that joined.
@@ -157,8 +159,9 @@ func (x *exact) form() int {
 	return len(x.batch)
 }
 
-// commit makes one transaction, or several while partitions drain, of which and
-// all others, and reports whether all went well.
+// commit makes one transaction, or several while partitions drain, of those of
+// the run and of which, and reports whether all went well. Which is nil for the
+// commit loop.
 func (x *exact) commit(asked context.Context, which []*partition) bool {
 	// A transaction that is cut off is one in doubt.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(asked))
@@ -197,6 +200,10 @@ func (x *exact) round(ctx context.Context, which []*partition) (more bool, err e
 	if len(pl.offsets) == 0 {
 		return false, nil
 	}
+	if len(pl.entries) == 0 && len(which) == 0 && time.Since(x.passed) < commitEvery {
+		x.later() // there is nothing but marks of transactions that were passed
+		return false, nil
+	}
 	if len(pl.outputs) == 0 {
 		err = x.bare(ctx, pl)
 	} else {
@@ -222,7 +229,20 @@ func (x *exact) bare(ctx context.Context, pl *plan) error {
 		return err
 	}
 	x.done(pl)
+	if len(pl.entries) == 0 {
+		x.passed = time.Now()
+	}
 	return nil
+}
+
+// later has the commit loop look again when offsets alone may be committed.
+func (x *exact) later() {
+	wait := commitEvery - time.Since(x.passed)
+	if x.timer == nil {
+		x.timer = time.AfterFunc(wait, x.run.progressed)
+	} else {
+		x.timer.Reset(wait)
+	}
 }
 
 // done takes note of a plan that was committed.

@@ -118,6 +118,9 @@ func (x *exact) claimed(ctx context.Context) error {
 // close ends what the exact has started. Nobody has the token any more.
 func (x *exact) close() {
 	x.discard()
+	if x.timer != nil {
+		x.timer.Stop()
+	}
 	x.mu.Lock()
 	over := x.claims
 	x.mu.Unlock()

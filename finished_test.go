@@ -367,7 +367,7 @@ func TestFinishedSet_AcrossGapsInTheLog(t *testing.T) {
 			x.done()
 		}
 	}
-	eventually(t, "the set is committed", func() bool { return offsetOf(t, k, 0).is(5, lane.Run{Begin: 12, End: 21}) })
+	eventually(t, "the set is committed", func() bool { return offsetOf(t, k, 0).is(8, lane.Run{Begin: 9, End: 10}, lane.Run{Begin: 11, End: 24}) })
 	stop()
 	require.NoError(t, receive(t, end, "the end"))
 	h = newHands()
@@ -376,7 +376,7 @@ func TestFinishedSet_AcrossGapsInTheLog(t *testing.T) {
 	require.Equal(t, []string{"b-4", "c-5"}, idsOf(got))
 	got["b-4"].done()
 	got["c-5"].done()
-	eventually(t, "all is committed", func() bool { return offsetOf(t, k, 0).At == 21 })
+	eventually(t, "all is committed", func() bool { return offsetOf(t, k, 0).At == 24 })
 	require.Empty(t, h.ch)
 }
 

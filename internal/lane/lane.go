@@ -176,13 +176,14 @@ func (l *Lane) crowded(n int) bool {
 		l.MaxBytes > 0 && l.bytes >= l.MaxBytes || l.MaxSpan > 0 && l.marks.Span() >= l.MaxSpan)
 }
 
-// hold takes one record in hand.
+// hold takes one record in hand. What has finished before, and the marks of
+// transactions, are done at once.
 func (l *Lane) hold(r *kgo.Record) {
 	seq := l.marks.Add(r.Offset, r.LeaderEpoch)
 	if l.marks.Turned(seq) {
 		l.skip = nil
 	}
-	if l.skipped(r.Offset) {
+	if l.skipped(r.Offset) || r.Attrs.IsControl() {
 		l.marks.Done(seq)
 		return
 	}

@@ -187,12 +187,13 @@ func ordered(rs []*kgo.Record) []*kgo.Record {
 // pass moves next over the records of one transaction, ended, and over the mark
 // of the one before: that must stand between the two.
 func (p *Part) pass(rs []*kgo.Record) {
+	at := now()
 	for i, r := range rs {
 		mark := i == 0 && p.own && r.Offset == p.next+1
 		if r.Offset != p.next && !mark {
 			return
 		}
-		p.next, p.own, p.asOf = r.Offset+1, true, now()
+		p.next, p.own, p.asOf = r.Offset+1, true, at
 	}
 }
 

@@ -61,3 +61,62 @@ func TestPartShowsWhatIsPendingUntilItIsDecided(t *testing.T) {
 	require.Equal(t, map[string]string{"b": "1"}, values(p))
 	require.Equal(t, []int{1, 0}, []int{p.Len(), p.Pending()})
 }
+
+func TestPartCopiesWhatItShows(t *testing.T) {
+	t.Parallel()
+	p := table.NewPart()
+	r := unsent("a", "1")
+	r.Headers = []kgo.RecordHeader{{Key: "h", Value: []byte("v")}}
+	p.Write(r)
+	e, _ := p.Get("a")
+	e.Value[0], e.Headers[0].Value[0] = 'x', 'x'
+	r.Value[0], r.Headers[0].Value[0] = 'y', 'y'
+	e, _ = p.Get("a")
+	require.Equal(t, table.Entry{Value: []byte("1"), Headers: []kgo.RecordHeader{{Key: "h", Value: []byte("v")}}, Offset: -1}, e)
+
+	// What is committed is what was sent, with the headers that a hook of the
+	// client added.
+	r.Value = []byte("1")
+	r.Headers = []kgo.RecordHeader{{Key: "traceparent", Value: []byte("t")}}
+	p.Commit(sent(0, r))
+	r.Headers[0].Value[0] = 'x'
+	e, _ = p.Get("a")
+	require.Equal(t, []kgo.RecordHeader{{Key: "traceparent", Value: []byte("t")}}, e.Headers)
+}
+
+func TestPartRangesOverACopy(t *testing.T) {
+	t.Parallel()
+	p := table.NewPart()
+	p.Write(unsent("a", "1"))
+	p.Write(unsent("b", "1"))
+	n := 0
+	for range p.All() {
+		p.Rollback() // waits for nothing
+		n++
+	}
+	require.Equal(t, 2, n)
+	for range p.All() {
+		require.Fail(t, "all was rolled back")
+	}
+	p.Write(unsent("a", "1"))
+	for range p.All() {
+		break // a range may be left early
+	}
+}
+
+// A transaction whose end was not known, and that turns out to be committed
+// when its handlers have run again already.
+func TestPartTakesInWhatIsNotPending(t *testing.T) {
+	t.Parallel()
+	p := table.NewPart()
+	first := unsent("a", "1")
+	p.Write(first)
+	p.Rollback()
+	again := unsent("a", "2")
+	p.Write(again)
+	p.Commit(sent(0, first))
+	require.Equal(t, map[string]string{"a": "2"}, values(p))
+	require.Equal(t, 1, p.Pending())
+	p.Rollback()
+	require.Equal(t, map[string]string{"a": "1"}, values(p))
+}
