@@ -16,7 +16,7 @@ func TestExact_WithoutFaults(t *testing.T) {
 				first := s.start()
 				s.await(first)
 				for i := range 16 {
-					s.k.Sleep(t, 300*time.Millisecond)
+					s.k.Sleep(s.t, 300*time.Millisecond)
 					s.sample()
 					switch i {
 					case 5, 7:
@@ -24,7 +24,7 @@ func TestExact_WithoutFaults(t *testing.T) {
 					case 10:
 						s.drop(first, "is asked to stop")
 						if err := first.stop(); err != nil {
-							t.Error(err)
+							s.t.Error(err)
 						}
 					}
 				}

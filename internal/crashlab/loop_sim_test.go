@@ -18,15 +18,15 @@ func TestLoop_WithoutFaults(t *testing.T) {
 		s.feed(20 * time.Millisecond)
 		s.await(s.start())
 		for range 10 {
-			s.k.Sleep(t, 300*time.Millisecond)
+			s.k.Sleep(s.t, 300*time.Millisecond)
 			s.sample()
 		}
 		s.start()
 		for range 10 {
-			s.k.Sleep(t, 300*time.Millisecond)
+			s.k.Sleep(s.t, 300*time.Millisecond)
 			s.sample()
 		}
-		require.Greater(t, len(s.samples), 15)
+		require.Greater(s.t, len(s.samples), 15)
 	}))
 }
 
