@@ -7,6 +7,6 @@ import (
 
 // TestMain makes the test binary the program of the laboratory's processes.
 func TestMain(m *testing.M) {
-	RunChild(map[string]Subject{"loop": loop(careful), "loop keeps lost": loop(keepsLost)})
+	RunChild(map[string]Subject{"wherry": Wherry, "loop": loop(careful)})
 	os.Exit(m.Run())
 }

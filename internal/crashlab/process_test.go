@@ -89,7 +89,7 @@ func (l *Lab) one(t *testing.T, d Death, inputs int) {
 // fault.
 func TestProcess_CountsItsRequests(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, subjects[0], ByKey)
+	l := newLab(t, "wherry", ByKey)
 	p, err := l.Start(Death{})
 	require.NoError(t, err)
 	<-p.Ready()
@@ -101,9 +101,6 @@ func TestProcess_CountsItsRequests(t *testing.T) {
 		require.NotZero(t, p.Counts()[key.Name()], key.Name())
 	}
 }
-
-// subjects are those that must be exactly once.
-var subjects = []string{"loop"}
 
 // A process ends at its n-th request of a kind, before it is sent or when the
 // broker has answered.
@@ -118,7 +115,7 @@ func TestProcess_DiesAtARequest(t *testing.T) {
 			d := Death{Key: key, N: n, After: (i+j)%2 == 0}
 			t.Run(d.String(), func(t *testing.T) {
 				t.Parallel()
-				newLab(t, subjects[0], Variants()[(i+j)%3]).one(t, d, 80)
+				newLab(t, "wherry", Variants()[(i+j)%3]).one(t, d, 80)
 			})
 		}
 	}
@@ -130,7 +127,7 @@ func TestProcess_IsCutOffAtARequest(t *testing.T) {
 	for i, key := range []kmsg.Key{kmsg.Produce, kmsg.TxnOffsetCommit, kmsg.EndTxn} {
 		t.Run(key.Name(), func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, subjects[0], Variants()[i])
+			l := newLab(t, "wherry", Variants()[i])
 			_, err := l.Start(Death{Key: key, N: 4, After: i%2 == 0, Cut: 2 * l.Session})
 			require.NoError(t, err)
 			_, err = l.Start(Death{})
@@ -145,7 +142,7 @@ func TestProcess_IsCutOffAtARequest(t *testing.T) {
 // goes on then: its outputs are nobody's.
 func TestProcess_IsFrozen(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, subjects[0], ByKey)
+	l := newLab(t, "wherry", ByKey)
 	first, err := l.Start(Death{})
 	require.NoError(t, err)
 	<-first.Ready()
