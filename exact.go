@@ -59,16 +59,18 @@ type exact struct {
 	mu     sync.Mutex // never held over a call that blocks
 	open   []*entry   // joined, in that order, and in no transaction yet
 	tables tables
+	held   []*lane.Lane  // until what was rolled back runs again: see rollback
 	claims chan struct{} // closed when the fencing of other names is over; nil before any
 
 	// For whoever has the token committing.
-	batch  []*entry    // taken from open; what was aborted stays in it
-	most   int         // how many suspects may be in one transaction
-	doubt  *plan       // a transaction of which it is not known whether it was committed
-	writer *txn.Writer // nil when there is none, or none that is of use
-	named  *partition  // what writer is named for
-	passed time.Time   // when offsets were last committed for no record
-	timer  *time.Timer // when it is to be done again
+	batch  []*entry            // taken from open; what was aborted stays in it
+	stuck  map[*partition]bool // those whose finished set had no room for all, in the last plan
+	most   int                 // how many suspects may be in one transaction
+	doubt  *plan               // a transaction of which it is not known whether it was committed
+	writer *txn.Writer         // nil when there is none, or none that is of use
+	named  *partition          // what writer is named for
+	passed time.Time           // when offsets were last committed for no record
+	timer  *time.Timer         // when it is to be done again
 }
 
 // entry is a record that joined.
@@ -82,11 +84,12 @@ type entry struct {
 	suspect bool          // of being what the brokers refuse
 	doubts  int           // how often it was that alone
 	state   int64         // of its partition of owned tables, if it rests on them
+	era     uint64        // of its lane
 }
 
 // join takes in a record whose chain returned nil.
 func (x *exact) join(p *partition, d *delivery, it *lane.Item, outputs []*kgo.Record) {
-	e := &entry{p: p, it: it, outputs: outputs}
+	e := &entry{p: p, it: it, outputs: outputs, era: it.Era()}
 	x.mu.Lock()
 	if e.state = d.rests.Load(); e.state != 0 {
 		e.rests = true
@@ -112,6 +115,8 @@ func (x *exact) take() {
 	x.batch = append(x.batch, x.open...)
 	x.open = nil
 	var gone, stale []*entry
+	held := x.held
+	x.held = nil
 	x.batch = slices.DeleteFunc(x.batch, func(e *entry) bool {
 		switch {
 		case e.p.lane.WasCut():
@@ -132,31 +137,45 @@ func (x *exact) take() {
 		e.end(errRolledBack)
 		e.it.Redo()
 	}
+	for _, l := range held {
+		l.Release()
+	}
 }
 
 var errRolledBack = errors.New("what it rests on was rolled back")
 
 // stale reports whether an entry rests on writes that were rolled back. It is
 // called under x.mu.
-func (x *exact) stale(e *entry) bool { return e.rests && e.state != x.tables.state(e.p.partition) }
+func (x *exact) stale(e *entry) bool {
+	return e.rests && (e.state != x.tables.state(e.p.partition) || e.era != e.p.lane.Era())
+}
 
-// form returns how many entries of the batch, from the first on, may be one
-// transaction: suspects are by themselves.
-func (x *exact) form() int {
-	outputs, bytes := 0, 0
-	for i, e := range x.batch {
-		if e.suspect != x.batch[0].suspect || e.suspect && i == max(x.most, 1) || i == mostRecords {
-			return i
+// form returns the entries of the batch, from the first on, that may be one
+// transaction: suspects are by themselves. What is stuck goes together or not
+// at all, whatever its size.
+func (x *exact) form() (entries []*entry) {
+	n, outputs, bytes := 0, 0, 0
+	full, left := false, map[int32]bool{}
+	for _, e := range x.batch {
+		switch {
+		case e.suspect != x.batch[0].suspect:
+			return entries
+		case left[e.p.partition] && e.rests: // maybe on what is left out
+			continue
+		case !x.stuck[e.p]:
+			outputs += len(e.outputs)
+			for _, r := range e.outputs {
+				bytes += size(r)
+			}
+			full = full || e.suspect && n == max(x.most, 1) || n == mostRecords || n > 0 && (outputs > mostOutputs || bytes > mostBytes)
+			if n++; full {
+				left[e.p.partition] = left[e.p.partition] || e.rests
+				continue
+			}
 		}
-		outputs += len(e.outputs)
-		for _, r := range e.outputs {
-			bytes += size(r)
-		}
-		if i > 0 && (outputs > mostOutputs || bytes > mostBytes) {
-			return i
-		}
+		entries = append(entries, e)
 	}
-	return len(x.batch)
+	return entries
 }
 
 // commit makes one transaction, or several while partitions drain, of those of
@@ -196,7 +215,11 @@ func (x *exact) round(ctx context.Context, which []*partition) (more bool, err e
 	if slices.ContainsFunc(x.batch, func(e *entry) bool { return e.p.member != m.id }) {
 		return false, errThrownOut // until retake has cut those
 	}
-	pl := x.plan(m, which, x.batch[:x.form()])
+	pl := x.plan(m, which, x.form())
+	for stuck := 0; len(pl.entries) == 0 && len(x.stuck) > stuck; {
+		stuck = len(x.stuck)
+		pl = x.plan(m, which, x.form())
+	}
 	if len(pl.offsets) == 0 {
 		return false, nil
 	}

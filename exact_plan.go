@@ -88,6 +88,7 @@ func (x *exact) plan(m member, which []*partition, entries []*entry) *plan {
 		}
 		p.lane.Narrow(narrow[p])
 	}
+	x.stuck = narrow
 	for _, e := range entries {
 		if _, ok := pl.offsets[e.p.topicPartition]; !ok {
 			continue // taken away just now

@@ -54,12 +54,13 @@ func (x *exact) refuse(e *entry, err *OutputError) {
 	i := slices.Index(x.batch, e)
 	x.batch = slices.Delete(x.batch, i, i+1)
 	if e.writes {
-		x.mu.Lock()
 		n := e.p.partition
-		x.tables.rollback(n)
+		beside := x.run.owned()
+		x.mu.Lock()
+		x.rollback(n, append(beside, e.p))
 		for _, before := range x.batch[:i] {
 			if before.rests && before.p.partition == n {
-				before.state = x.tables.state(n)
+				before.state, before.era = x.tables.state(n), before.p.lane.Era()
 				before.writes = x.tables.write(n, before.outputs)
 			}
 		}

@@ -37,14 +37,14 @@ func newTables(owned []Owned) tables {
 func (t *tables) state(n int32) int64 { return t.states[n] + 1 }
 
 // write makes the writes among outputs pending, and reports whether there are any.
-func (t *tables) write(n int32, outputs []*kgo.Record) (any bool) {
+func (t *tables) write(n int32, outputs []*kgo.Record) (writes bool) {
 	for _, r := range outputs {
 		if part := t.parts[r.Topic][n]; part != nil {
 			part.Write(r)
-			any = true
+			writes = true
 		}
 	}
-	return any
+	return writes
 }
 
 // commit takes in what a transaction wrote.
@@ -85,6 +85,19 @@ func (t *tables) rollback(n int32) {
 	}
 }
 
+// rollback drops what is pending in partition n. The lanes of that number,
+// which are among those of partitions, begin nothing until what had begun before
+// is to be run again: it comes first. It is called under x.mu.
+func (x *exact) rollback(n int32, partitions []*partition) {
+	for _, p := range partitions {
+		if p.partition == n {
+			p.lane.Hold()
+			x.held = append(x.held, p.lane)
+		}
+	}
+	x.tables.rollback(n)
+}
+
 // giveUp takes back the parts of partitions that were taken away, whose lanes
 // are cut. It is called under run.mu.
 func (x *exact) giveUp(gone []*partition) {
@@ -93,9 +106,10 @@ func (x *exact) giveUp(gone []*partition) {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	beside := slices.Collect(maps.Values(x.run.partitions))
 	for _, p := range gone {
 		n := p.partition
-		x.tables.rollback(n)
+		x.rollback(n, beside)
 		if x.run.hasPartition(n) {
 			continue // of another topic
 		}
@@ -106,6 +120,7 @@ func (x *exact) giveUp(gone []*partition) {
 			}
 		}
 	}
+	x.run.progressed()
 }
 
 // hasPartition reports whether a partition of that number is assigned. It is

@@ -142,7 +142,7 @@ func (x *exact) failed(ctx context.Context, what string, err error) error {
 	case client.Permanent(err) && !errors.Is(err, kerr.TopicAuthorizationFailed):
 		x.run.fail(fmt.Errorf("%s: %w", what, err))
 	default:
-		x.run.log.Warn("consumer: "+what+", trying again", "error", err)
+		x.run.log.Warn("consumer: a transaction was not made, trying again", "why", what, "error", err)
 	}
 	return err
 }
@@ -158,7 +158,9 @@ func (x *exact) settle(ctx context.Context) error {
 	if err != nil {
 		return x.failed(ctx, "a transaction in doubt is not settled", err)
 	}
-	for _, p := range pl.partitions {
+	// Partitions without entries may be where they were.
+	for _, e := range pl.entries {
+		p := e.p
 		// What was taken away may have been committed by another since.
 		if p.lane.WasCut() || p.member != x.run.member().id {
 			continue

@@ -12,7 +12,8 @@ type Item struct {
 	lane *Lane
 	seq  uint64
 	size int
-	due  int64 // in nanoseconds since 1970: until then it is delayed, or waits for more to begin with
+	due  int64  // in nanoseconds since 1970: until then it is delayed, or waits for more to begin with
+	era  uint64 // of the lane, when it was last begun
 	unit *Unit
 	own  Unit  // its unit where it is begun first of it
 	next *Item // in a queue

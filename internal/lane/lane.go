@@ -78,7 +78,10 @@ type Lane struct {
 	bytes    int   // of records fed and not finished
 	held     int   // records fed and not finished
 	full     bool
-	narrow   bool // the finished set is too long: only the oldest record begins
+	narrow   bool   // the finished set is too long: only the oldest record begins
+	reach    uint64 // the oldest record that is not done and was not proposed
+	holds    int    // calls of Hold without their Release: nothing begins
+	era      uint64 // grows with Hold
 	draining bool
 	cut      bool
 	drained  chan struct{} // closed when draining begins
@@ -170,9 +173,14 @@ func (l *Lane) refill(n int) bool {
 	return true
 }
 
-// crowded reports whether there is no room for n more records.
+// crowded reports whether there is no room for n more records. Where all that is
+// held was proposed, and the finished set has no room for it, it needs what comes
+// next.
 func (l *Lane) crowded(n int) bool {
-	return l.held > 0 && (l.narrow || l.MaxRecords > 0 && l.held > l.MaxRecords-min(n, l.MaxRecords) ||
+	if l.narrow {
+		return l.held > 0 && l.marks.next > l.reach
+	}
+	return l.held > 0 && (l.MaxRecords > 0 && l.held > l.MaxRecords-min(n, l.MaxRecords) ||
 		l.MaxBytes > 0 && l.bytes >= l.MaxBytes || l.MaxSpan > 0 && l.marks.Span() >= l.MaxSpan)
 }
 
@@ -272,7 +280,7 @@ func (l *Lane) rang() {
 
 // makeRoom reports whether the lane has just got room again.
 func (l *Lane) makeRoom() bool {
-	if !l.full || len(l.backlog) > 0 || l.crowded(max(1, l.MaxRecords/2)) || l.MaxBytes > 0 && l.bytes > l.MaxBytes/2 {
+	if !l.full || len(l.backlog) > 0 || l.crowded(max(1, l.MaxRecords/2)) || !l.narrow && l.MaxBytes > 0 && l.bytes > l.MaxBytes/2 {
 		return false
 	}
 	l.full = false

@@ -30,7 +30,11 @@ func (l *Lane) Propose(topic [16]byte, limit int, items []*Item, seen uint64) (p
 	}
 	for p.Fits = len(items); ; p.Fits /= 2 {
 		var fits bool
-		p.Low, p.Set, fits = l.propose(topic, limit, items[:p.Fits])
+		var reach uint64
+		p.Low, p.Set, reach, fits = l.propose(topic, limit, items[:p.Fits])
+		if p.Fits == len(items) {
+			l.reach = reach
+		}
 		if fits {
 			p.Changes += uint64(p.Fits)
 			return p
@@ -43,10 +47,11 @@ func (l *Lane) Propose(topic [16]byte, limit int, items []*Item, seen uint64) (p
 }
 
 // Narrow says whether the finished set is too long: then the lane begins no
-// record but the oldest.
+// record but the oldest that was not among the items of the last Propose. Those
+// may have to wait for what comes before them.
 func (l *Lane) Narrow(narrow bool) {
 	l.mu.Lock()
-	if narrow == l.narrow {
+	if !narrow && !l.narrow {
 		l.mu.Unlock()
 		return
 	}
@@ -62,26 +67,26 @@ func (l *Lane) Narrow(narrow bool) {
 	}
 }
 
-// propose returns low and set as they will be when items are done, and whether
-// the set is all of it.
-func (l *Lane) propose(topic [16]byte, limit int, items []*Item) (low Mark, set string, all bool) {
+// propose returns low, set and the oldest that is not done as they will be when
+// items are done, and whether the set is all of it.
+func (l *Lane) propose(topic [16]byte, limit int, items []*Item) (low Mark, set string, oldest uint64, all bool) {
 	seqs := make([]uint64, len(items))
 	for i, it := range items {
 		seqs[i] = it.seq
 	}
-	low, runs, known := l.marks.With(seqs)
+	low, runs, oldest, known := l.marks.With(seqs)
 	if !known {
-		return low, "", false
+		return low, "", oldest, false
 	}
 	runs = beyond(runs, l.skip, l.marks.end)
 	if len(runs) == 0 {
-		return low, "", true
+		return low, "", oldest, true
 	}
 	if limit <= 0 || len(runs) > MaxRuns {
-		return low, "", false
+		return low, "", oldest, false
 	}
 	set, all = Encode(topic, low.Offset, runs, limit)
-	return low, set, all
+	return low, set, oldest, all
 }
 
 // beyond adds to the runs of records that were fed those that had finished
@@ -101,10 +106,10 @@ func beyond(runs, skip []Run, end int64) []Run {
 	return runs
 }
 
-// With returns what Low and Finished will be when the records of seqs are done
-// too. It reports false where the finished set cannot be known, because offsets
+// With returns what Low, Finished and Lowest will be when the records of seqs are
+// done too. It reports false where the finished set cannot be known, because offsets
 // went back: then only what raises the low watermark may be done.
-func (m *Marks) With(seqs []uint64) (low Mark, runs []Run, known bool) {
+func (m *Marks) With(seqs []uint64) (low Mark, runs []Run, first uint64, known bool) {
 	mask := uint64(len(m.ring) - 1)
 	var set []uint64
 	for _, seq := range seqs {
@@ -113,8 +118,7 @@ func (m *Marks) With(seqs []uint64) (low Mark, runs []Run, known bool) {
 			set = append(set, seq)
 		}
 	}
-	first := m.first
-	low = m.low
+	first, low = m.first, m.low
 	for first < m.next && m.ring[first&mask].done {
 		low = Mark{m.ring[first&mask].offset, m.ring[first&mask].epoch}
 		first++
@@ -127,7 +131,7 @@ func (m *Marks) With(seqs []uint64) (low Mark, runs []Run, known bool) {
 	for _, seq := range set {
 		m.ring[seq&mask].done = false
 	}
-	return low, runs, known
+	return low, runs, first, known
 }
 
 // runs returns the ranges of left records that are done, from sequence number
@@ -166,6 +170,7 @@ func (it *Item) Done() {
 	}
 	if ln := it.line; ln != nil && ln.last == it {
 		ln.last = it.before
+		l.forget(it)
 	}
 	it.before, it.after = nil, nil
 	l.mu.Unlock()
@@ -191,6 +196,34 @@ func (it *Item) Redo() {
 	l.mu.Unlock()
 	l.Pool.offer(l, n)
 }
+
+// Hold has the lane begin nothing until Release, and begins another era of it:
+// what has begun before and not ended can be told from what begins afterwards.
+func (l *Lane) Hold() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.holds++
+	l.era++
+}
+
+// Release ends one Hold. What is to be run again begins first.
+func (l *Lane) Release() {
+	l.mu.Lock()
+	l.holds--
+	n := l.tender()
+	l.mu.Unlock()
+	l.Pool.offer(l, n)
+}
+
+// Era is how often Hold was called.
+func (l *Lane) Era() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.era
+}
+
+// Era is that of the lane when Work was called for the record. It is for Work.
+func (it *Item) Era() uint64 { return it.era }
 
 // InOrder sorts items of one lane by their place in the partition.
 func InOrder(items []*Item) {

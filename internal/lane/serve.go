@@ -17,10 +17,10 @@ func (l *Lane) tender() (more int) {
 func (l *Lane) units() int {
 	n := l.fresh.len + len(l.late)
 	switch {
-	case n == 0, l.Order == InTurn && l.working():
+	case n == 0, l.holds > 0, l.Order == InTurn && l.working():
 		return 0
 	case l.narrow && !l.draining:
-		if l.peek().seq != l.marks.Lowest() {
+		if l.peek().seq > max(l.marks.Lowest(), l.reach) {
 			return 0
 		}
 		return 1

@@ -45,7 +45,7 @@ func (u *Unit) meeting() *meeting {
 
 func (u *Unit) add(it *Item) {
 	u.items = append(u.items, it)
-	it.unit, it.atWork = u, true
+	it.unit, it.atWork, it.era = u, true, u.lane.era
 	if it.inHand {
 		return // since its first run
 	}

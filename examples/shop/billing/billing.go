@@ -54,6 +54,7 @@ func (s *Service) init() {
 			Handlers: []wherry.Route{events.OrderCreated.Handler(s.pay)},
 			// An order that waits to be tried again holds up no other one.
 			Order:    wherry.ByKey,
+			Delivery: wherry.ExactlyOnce,
 			Policies: slices.Concat(s.Policies, []wherry.Policy{follow{&s.cancelled}}, s.policies()),
 			Logger:   s.Logger,
 		}
@@ -91,9 +92,9 @@ func (s *Service) Run(ctx context.Context) error {
 // pay charges the user and stages payment.created, which is sent before the
 // order counts as handled.
 //
-// An order can come more than once: after a crash, because orders tells again
-// what it is not sure to have told, and when a dead letter is replayed. The
-// payment has the same id each time, so that the order is still paid once. An
+// It may be called more than once for an order: after a crash, and when a dead
+// letter is replayed. payment.created comes once for each time the order does, and
+// the payment has the same id each time, so that the provider takes it once. An
 // order that was cancelled, by its user or because a payment failed before, is
 // not charged, as far as is known here: orders decides which of a payment and a
 // cancellation came first.

@@ -39,7 +39,8 @@ func (o Order) Validate() error {
 }
 
 // OrderCreated says that an order was placed. Its key is the order's id, and
-// it has no headers of its own. It may come more than once for one order.
+// it has no headers of its own. There is one for each order, and another one for each
+// time that somebody replays its dead letter.
 var OrderCreated = wherry.Event[Order]{Topic: "order.created"}
 
 // A Cancellation is the end of an order that will not be paid.

@@ -46,6 +46,7 @@ func (s *Service) init() {
 				events.PaymentFailed.Handler(s.paymentFailed),
 				events.OrderCancelled.Handler(s.orderCancelled),
 			},
+			Delivery: wherry.ExactlyOnce, // for its dead letters
 			Policies: slices.Concat(s.Policies, []wherry.Policy{&dlq.Queue{Topic: DeadLetters}}),
 			Logger:   s.Logger,
 		}
@@ -65,8 +66,7 @@ func (s *Service) Run(ctx context.Context) error {
 	return s.consumer.Run(ctx)
 }
 
-// orderCreated tells the user of an order that it was received. orders tells
-// some orders twice, and so does this.
+// orderCreated tells the user of an order that it was received.
 func (s *Service) orderCreated(ctx context.Context, o events.Order) error {
 	s.Logger.InfoContext(ctx, "notifications: your order was received", "order", o.ID, "to", o.UserID)
 	return nil

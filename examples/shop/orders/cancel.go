@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
-
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/wherry-go/wherry/examples/shop/events"
 )
@@ -63,17 +60,9 @@ func (s *Service) Cancel(ctx context.Context, id string) (events.Order, error) {
 		return order, &UnconfirmedError{OrderID: id, Err: err}
 	}
 	// It may be decided in another process. The table hears of it in any case.
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for order.Status == events.Pending {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return order, &UnconfirmedError{OrderID: id, Err: context.Cause(ctx)}
-		}
-		if order, _, err = s.table.Get(ctx, id); err != nil {
-			return order, err
-		}
+	order, _, err = s.table.Until(ctx, id, func(o events.Order, _ bool) bool { return o.Status != events.Pending })
+	if err != nil {
+		return order, &UnconfirmedError{OrderID: id, Err: err}
 	}
 	return cancelled(order, nil)
 }
@@ -86,15 +75,10 @@ func cancelled(order events.Order, err error) (events.Order, error) {
 	return order, err
 }
 
-// send produces r and returns when it is acknowledged or ctx is done. It never
-// waits for room in the client's buffer.
-func (s *Service) send(ctx context.Context, r *kgo.Record) error {
-	sent := make(chan error, 1)
-	s.Client.TryProduce(ctx, r, func(_ *kgo.Record, err error) { sent <- err })
-	select {
-	case err := <-sent:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
+// latest returns an order as it is when all that was written before has been read.
+func (s *Service) latest(ctx context.Context, id string) (order events.Order, found bool, err error) {
+	if err := s.table.Sync(ctx); err != nil {
+		return order, false, err
 	}
+	return s.table.Get(ctx, id)
 }

@@ -19,21 +19,30 @@ import (
 // becomes a change in it, keyed by the order's id, and decide takes the changes of
 // an order one after the other.
 
-// change is what the inbox holds: that an order is to become paid or cancelled.
+// change is what the inbox holds: that an order is placed, or is to become paid or
+// cancelled.
 type change struct {
 	OrderID string      `json:"orderId"`
-	To      string      `json:"to"` // events.Paid or events.Cancelled
+	To      string      `json:"to"` // events.Pending, events.Paid or events.Cancelled
 	At      events.Time `json:"at"` // when its cause happened
 	// Reason is why it is to be cancelled, or the payment that paid it.
-	Reason string `json:"reason"`
+	Reason string `json:"reason,omitempty"`
+	// Order is one that is placed.
+	Order *events.Order `json:"order,omitempty"`
 }
 
 // Validate refuses a change that nothing can be done with.
 func (c change) Validate() error {
-	if c.OrderID == "" || c.To != events.Paid && c.To != events.Cancelled {
-		return fmt.Errorf("a change of order %q to %q", c.OrderID, c.To)
+	switch {
+	case c.OrderID == "":
+	case c.To == events.Pending:
+		if c.Order != nil && c.Order.ID == c.OrderID {
+			return nil
+		}
+	case c.To == events.Paid, c.To == events.Cancelled:
+		return nil
 	}
-	return nil
+	return fmt.Errorf("a change of order %q to %q", c.OrderID, c.To)
 }
 
 var inbox = wherry.Event[change]{Topic: events.OrdersInbox}

@@ -20,15 +20,18 @@ import (
 	"github.com/wherry-go/wherry/retry"
 )
 
-// Group is the consumer group of the service: any number of processes share
-// its work. DeadLetters is the topic of what it could not handle.
+// Group is the consumer group of what hears of orders from other services, and
+// DecidingGroup that of what decides on them: any number of processes share their
+// work. DeadLetters is the topic of what they could not handle.
 const (
-	Group       = "orders"
-	DeadLetters = "orders.dlq"
+	Group         = "orders"
+	DecidingGroup = "orders.decide"
+	DeadLetters   = "orders.dlq"
 )
 
-// Service is the orders service. Its orders are a table in Kafka, which every
-// process of the service follows as a whole; there is no other database.
+// Service is the orders service. Its orders are a table in Kafka; there is no
+// other database. The rows of an order are written by the process that has its
+// partition, and every process follows the table as a whole, to answer from.
 type Service struct {
 	// Client says how to reach the cluster, and produces. Required.
 	Client *kgo.Client
@@ -39,44 +42,47 @@ type Service struct {
 	// Logger tells what the service does. Required.
 	Logger *slog.Logger
 
-	once      sync.Once
-	table     wherry.Table[events.Order]
-	cancelled wherry.Table[events.Cancellation] // what order.cancelled has told
-	consumer  wherry.Consumer
+	once    sync.Once
+	table   wherry.Table[events.Order]      // to answer from
+	rows    wherry.OwnedTable[events.Order] // the same topic, to decide with
+	hears   wherry.Consumer
+	decides wherry.Consumer
+	ready   chan struct{}
 }
 
 func (s *Service) init() {
 	s.once.Do(func() {
-		s.table = wherry.Table[events.Order]{
-			Client: s.Client,
-			Topic:  events.OrdersTable,
-			Logger: s.Logger,
-		}
-		s.cancelled = wherry.Table[events.Cancellation]{
-			Client: s.Client,
-			Topic:  events.OrderCancelled.Topic,
-			Logger: s.Logger,
-		}
-		s.consumer = wherry.Consumer{
+		s.ready = make(chan struct{})
+		s.table = wherry.Table[events.Order]{Client: s.Client, Topic: events.OrdersTable, Logger: s.Logger}
+		s.rows = wherry.OwnedTable[events.Order]{Topic: events.OrdersTable}
+		// What cannot be handled for other reasons than its own bytes mostly has
+		// to do with Kafka itself, which is soon well again.
+		policies := slices.Concat(s.Policies, []wherry.Policy{
+			&dlq.Queue{Topic: DeadLetters},
+			retry.Policy{Attempts: 6, Initial: 200 * time.Millisecond},
+		})
+		s.hears = wherry.Consumer{
 			Client: s.Client,
 			Group:  Group,
 			Handlers: []wherry.Route{
 				events.PaymentCreated.Handler(s.paymentCreated),
 				events.PaymentFailed.Handler(s.paymentFailed),
 				{Topic: events.BillingDeadLetters, Handler: s.billingDeadLetter},
-				inbox.Handler(s.decide),
 			},
-			Order: wherry.ByKey,
-			// What cannot be handled for other reasons than its own bytes mostly
-			// has to do with Kafka itself, which is soon well again.
-			Policies: slices.Concat(s.Policies, []wherry.Policy{
-				&dlq.Queue{Topic: DeadLetters},
-				retry.Policy{Attempts: 6, Initial: 200 * time.Millisecond},
-			}),
-			// A decision that is begun is brought to its end before another
-			// process may take the same one.
-			Drain:  patience,
-			Logger: s.Logger,
+			Order:    wherry.ByKey,
+			Delivery: wherry.ExactlyOnce,
+			Policies: policies,
+			Logger:   s.Logger,
+		}
+		s.decides = wherry.Consumer{
+			Client:   s.Client,
+			Group:    DecidingGroup,
+			Handlers: []wherry.Route{inbox.Handler(s.decide)},
+			Order:    wherry.ByKey,
+			Delivery: wherry.ExactlyOnce,
+			Tables:   []wherry.Owned{&s.rows},
+			Policies: policies,
+			Logger:   s.Logger,
 		}
 	})
 }
@@ -85,7 +91,7 @@ func (s *Service) init() {
 // fields must be set before.
 func (s *Service) Ready() <-chan struct{} {
 	s.init()
-	return s.consumer.Ready() // it runs when the table is restored
+	return s.ready
 }
 
 // Run is the service until ctx is done; it then returns nil. A table that is
@@ -93,25 +99,20 @@ func (s *Service) Ready() <-chan struct{} {
 // an error. It can be called once.
 func (s *Service) Run(ctx context.Context) error {
 	s.init()
-	// The tables outlive the consumer, whose last handlers read them.
-	tables, stopTables := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopTables()
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.table.Run(tables) })
-	g.Go(func() error { return s.cancelled.Run(tables) })
+	for _, run := range []func(context.Context) error{s.table.Run, s.hears.Run, s.decides.Run} {
+		g.Go(func() error { return run(ctx) })
+	}
 	g.Go(func() error {
-		defer stopTables()
-		for _, ready := range []<-chan struct{}{s.table.Ready(), s.cancelled.Ready()} {
+		for _, ready := range []<-chan struct{}{s.table.Ready(), s.hears.Ready(), s.decides.Ready()} {
 			select {
 			case <-ready:
 			case <-ctx.Done():
 				return nil
 			}
 		}
-		if err := s.tellAgain(ctx); err != nil {
-			return err
-		}
-		return s.consumer.Run(ctx)
+		close(s.ready)
+		return nil
 	})
 	return g.Wait()
 }
