@@ -96,6 +96,7 @@ func (x *exact) rollback(n int32, partitions []*partition) {
 		}
 	}
 	x.tables.rollback(n)
+	x.run.progressed() // take releases them
 }
 
 // giveUp takes back the parts of partitions that were taken away, whose lanes
@@ -120,7 +121,6 @@ func (x *exact) giveUp(gone []*partition) {
 			}
 		}
 	}
-	x.run.progressed()
 }
 
 // hasPartition reports whether a partition of that number is assigned. It is
