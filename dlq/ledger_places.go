@@ -49,7 +49,7 @@ func (at place) page() (key pageKey, n int) {
 }
 
 // places is a set of letters, with what was decided about each where that is
-// kept. A letter takes a bit where most are in it, and at most 200 bytes where
+// kept. A letter takes a bit where most are in it, and at most 250 bytes where
 // one in a thousand is; 16 to 32 bytes more with what was decided.
 type places map[pageKey]*page
 

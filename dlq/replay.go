@@ -83,7 +83,7 @@ import (
 // It has the fetched batches of each broker in memory (8 MiB at a time, before
 // they are decompressed), and two transactions: one that is being written and
 // one that fills. For each letter that the ledger has and the topic still holds
-// it has one bit, or 200 bytes at most where decided letters are thinly spread;
+// it has one bit, or 250 bytes at most where decided letters are thinly spread;
 // [Replayer.List] up to 40 bytes more. docs/benchmarks.md has what 1,000,000
 // letters took.
 //

@@ -118,8 +118,7 @@ func TestReplayOnce_ATopicThatIsDeletedMeanwhileFailsItsLettersAlone(t *testing.
 	report := b.run(t, func(r *dlq.Replayer) {
 		r.Select.Where = func(l *dlq.Letter) bool {
 			if l.Offset == 5 { // after the first that goes there was looked at
-				_, err := kadm.NewClient(b.cl).DeleteTopics(t.Context(), "closed")
-				require.NoError(t, err)
+				b.delete(t, "closed")
 			}
 			return true
 		}
