@@ -78,6 +78,7 @@ type entry struct {
 	p       *partition
 	it      *lane.Item
 	outputs []*kgo.Record
+	bytes   int           // of the outputs
 	sent    []func(error) // ends the outputs' spans; nil before they are sent
 	rests   bool          // on owned tables
 	writes  bool          // to owned tables
@@ -90,6 +91,9 @@ type entry struct {
 // join takes in a record whose chain returned nil.
 func (x *exact) join(p *partition, d *delivery, it *lane.Item, outputs []*kgo.Record) {
 	e := &entry{p: p, it: it, outputs: outputs, era: it.Era()}
+	for _, r := range outputs {
+		e.bytes += size(r)
+	}
 	x.mu.Lock()
 	if e.state = d.rests.Load(); e.state != 0 {
 		e.rests = true
@@ -100,6 +104,7 @@ func (x *exact) join(p *partition, d *delivery, it *lane.Item, outputs []*kgo.Re
 		}
 		e.writes = x.tables.write(p.partition, outputs)
 	}
+	it.Stage(e.bytes)
 	x.open = append(x.open, e)
 	x.mu.Unlock()
 	x.run.progressed()
@@ -163,10 +168,7 @@ func (x *exact) form() (entries []*entry) {
 		case left[e.p.partition] && e.rests: // maybe on what is left out
 			continue
 		case !x.stuck[e.p]:
-			outputs += len(e.outputs)
-			for _, r := range e.outputs {
-				bytes += size(r)
-			}
+			outputs, bytes = outputs+len(e.outputs), bytes+e.bytes
 			full = full || e.suspect && n == max(x.most, 1) || n == mostRecords || n > 0 && (outputs > mostOutputs || bytes > mostBytes)
 			if n++; full {
 				left[e.p.partition] = left[e.p.partition] || e.rests

@@ -77,6 +77,11 @@ func (r *run) retake(ctx context.Context, member string) {
 	r.log.Warn("consumer: thrown out of the group and back, beginning again at its offsets", "partitions", len(kept))
 	for {
 		all, err := r.adm.FetchOffsets(kadm.RequireStable(ctx), r.c.Group)
+		for _, p := range kept {
+			if o, ok := all.Lookup(p.topic, p.partition); ok && err == nil {
+				err = o.Err // such as that another's transaction is open
+			}
+		}
 		if err == nil {
 			err = r.sync(ctx)
 		}

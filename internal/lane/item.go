@@ -9,14 +9,15 @@ type Item struct {
 	Refused error       // why Again was called; nil in the first run
 	Value   any         // for Work's own use; nil when the item has ended
 
-	lane *Lane
-	seq  uint64
-	size int
-	due  int64  // in nanoseconds since 1970: until then it is delayed, or waits for more to begin with
-	era  uint64 // of the lane, when it was last begun
-	unit *Unit
-	own  Unit  // its unit where it is begun first of it
-	next *Item // in a queue
+	lane   *Lane
+	seq    uint64
+	size   int
+	staged int    // bytes of what it left to be committed
+	due    int64  // in nanoseconds since 1970: until then it is delayed, or waits for more to begin with
+	era    uint64 // of the lane, when it was last begun
+	unit   *Unit
+	own    Unit  // its unit where it is begun first of it
+	next   *Item // in a queue
 
 	hash    uint64
 	line    *line
@@ -35,6 +36,7 @@ type Item struct {
 func (it *Item) Finish() {
 	l := it.lane
 	l.mu.Lock()
+	heavy := l.heavy()
 	if !l.cut {
 		// A record of a key is done when all before it are: what is handled
 		// once more after a crash is handled in order.
@@ -44,7 +46,7 @@ func (it *Item) Finish() {
 	}
 	l.end()
 	n := 0
-	if refilled := l.refill(l.refillAt()); refilled || l.narrow {
+	if refilled := l.refill(l.refillAt()); refilled || l.narrow || heavy {
 		n = l.tender()
 	}
 	room := !l.cut && l.makeRoom()
@@ -62,6 +64,7 @@ func (l *Lane) done(it *Item) {
 		l.marks.Done(it.seq)
 		l.held--
 		l.bytes -= it.size
+		it.unstage()
 		it.Record, it.Value = nil, nil // its neighbours in memory may stay for long
 		if ln := it.line; ln != nil && ln.last == it {
 			ln.last = nil
@@ -92,6 +95,7 @@ func (it *Item) Again(refused error) {
 	l := it.lane
 	l.mu.Lock()
 	it.Refused = refused
+	it.unstage()
 	switch {
 	case l.cut:
 		l.end()

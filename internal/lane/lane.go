@@ -47,7 +47,8 @@ type Config struct {
 	// At MaxRecords or MaxBytes held, and MaxSpan offsets beyond the low
 	// watermark, a lane holds no more: what it is fed stays in a backlog, and
 	// the lane is full until that is empty, half of both is held and the span
-	// is short again; then Room is called. 0 means without a limit.
+	// is short again; then Room is called. At MaxBytes of what Stage was told of,
+	// too, no record begins. 0 means without a limit.
 	MaxRecords, MaxBytes int
 	MaxSpan              int64
 	Room                 func()
@@ -76,6 +77,7 @@ type Lane struct {
 	calls    Unit  // root of the ring of units whose Work has not returned
 	begun    int   // in hand: begun, and not ended
 	bytes    int   // of records fed and not finished
+	staged   int   // bytes of what they left to be committed
 	held     int   // records fed and not finished
 	full     bool
 	narrow   bool   // the finished set is too long: only the oldest record begins
@@ -101,7 +103,7 @@ type line struct {
 }
 
 // chunkOfItems are made at once: one that stays in hand keeps the others. 15 of
-// 256 bytes fill a size class of the heap (4 KiB, 8 bytes of which are its own).
+// 272 bytes fill a size class of the heap (4 KiB, 8 bytes of which are its own).
 const chunkOfItems = 15
 
 // refillAt is for how many records there must be room before some are taken

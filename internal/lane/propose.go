@@ -179,6 +179,7 @@ func (it *Item) Redo() {
 	l := it.lane
 	l.mu.Lock()
 	it.Refused = nil
+	it.unstage()
 	switch {
 	case l.cut || l.draining:
 		l.end()
@@ -191,6 +192,24 @@ func (it *Item) Redo() {
 	l.mu.Unlock()
 	l.Pool.offer(l, n)
 }
+
+// Stage says how many bytes the record has left to be committed with it, for as
+// long as it is not done or is not run again.
+func (it *Item) Stage(bytes int) {
+	l := it.lane
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	it.staged += bytes
+	l.staged += bytes
+}
+
+func (it *Item) unstage() {
+	it.lane.staged -= it.staged
+	it.staged = 0
+}
+
+// heavy reports whether so much is to be committed that nothing more begins.
+func (l *Lane) heavy() bool { return l.MaxBytes > 0 && l.staged >= l.MaxBytes }
 
 // Hold has the lane begin nothing until Release, and begins another era of it:
 // what has begun before and not ended can be told from what begins afterwards.

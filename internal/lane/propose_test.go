@@ -88,7 +88,7 @@ func (c *committee) assign() {
 	bounds := []int{0, 0, 3, 20}[c.rng.IntN(4)]
 	c.lane = New(context.Background(), Config{
 		Work: c.work, Order: c.order, Pool: NewPool(c.rng.IntN(4)), Until: context.Background(), Size: c.size,
-		Finished: func() {}, Room: func() {}, MaxRecords: bounds, MaxSpan: []int64{0, 0, 30}[c.rng.IntN(3)],
+		Finished: func() {}, Room: func() {}, MaxRecords: bounds, MaxBytes: []int{0, 0, 6}[c.rng.IntN(3)], MaxSpan: []int64{0, 0, 30}[c.rng.IntN(3)],
 	})
 	runs := c.decode(c.set, c.low.Offset)
 	c.lane.Begin(c.low, runs)
@@ -114,6 +114,7 @@ func (c *committee) work(_ context.Context, it *Item) {
 	if c.done[it.Offset] {
 		c.t.Errorf("offset %d is handled once more", it.Offset)
 	}
+	it.Stage(int(it.Offset % 5))
 	c.returned = append(c.returned, it)
 }
 
@@ -248,6 +249,7 @@ func TestPropose_AgainstTheNaiveModel(t *testing.T) {
 			}
 			c.lane.mu.Lock()
 			require.Empty(t, c.lane.lines, "lines of keys are kept")
+			require.Zero(t, c.lane.staged)
 			c.lane.mu.Unlock()
 			c.lane.Cut(errors.New("over"))
 			synctest.Wait()

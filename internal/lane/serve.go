@@ -24,6 +24,8 @@ func (l *Lane) units() int {
 			return 0
 		}
 		return 1
+	case l.heavy() && !l.draining:
+		return 0
 	}
 	full := n / l.Size
 	if n%l.Size > 0 && (l.Order != InTurn || full == 0) && l.lingered() {
