@@ -32,15 +32,16 @@ func Wherry(ctx context.Context, m Member, ready func()) error {
 	if m.Variant == ByPartition {
 		order = wherry.ByPartition
 	}
+	var again wherry.Policy = retry.Policy{Attempts: 3, Initial: 50 * time.Millisecond, Multiplier: 4}
+	if m.Variant == DelayTopics {
+		again = retry.Topics{Policy: retry.Policy{Attempts: 3, Initial: time.Second, Multiplier: 1}}
+	}
 	c := &wherry.Consumer{
 		Client: cl, Group: m.Topics.Group, Handlers: []wherry.Route{route},
 		Delivery: wherry.ExactlyOnce, Tables: []wherry.Owned{h.counters},
 		Order: order, Concurrency: 16, Logger: m.Logger,
-		Policies: []wherry.Policy{
-			&dlq.Queue{Topic: m.Topics.Dead, Gate: dlq.Gate{After: -1}},
-			retry.Policy{Attempts: 3, Initial: 50 * time.Millisecond, Multiplier: 4},
-		},
-		Opts: []kgo.Opt{kgo.SessionTimeout(m.Session), kgo.HeartbeatInterval(m.Session / 10)},
+		Policies: []wherry.Policy{&dlq.Queue{Topic: m.Topics.Dead, Gate: dlq.Gate{After: -1}}, again},
+		Opts:     []kgo.Opt{kgo.SessionTimeout(m.Session), kgo.HeartbeatInterval(m.Session / 10)},
 	}
 	ended := make(chan struct{})
 	defer close(ended)
@@ -64,11 +65,11 @@ var errUnlucky = errors.New("out of luck")
 // handle does all that an input is for, and fails after it if it is to.
 func (h *handler) handle(ctx context.Context, in Input) error {
 	r, attempt := wherry.RecordFrom(ctx), wherry.Attempt(ctx)
-	before, _, err := h.counters.Get(ctx, in.Key)
-	if err != nil {
+	if err := work(ctx, in); err != nil {
 		return err
 	}
-	if err := work(ctx, in); err != nil {
+	before, _, err := h.counters.Get(ctx, in.Key)
+	if err != nil {
 		return err
 	}
 	count := in.Next(before.Count)
