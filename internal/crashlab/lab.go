@@ -114,7 +114,7 @@ func (l *Lab) Feed(ctx context.Context, n, count, rate int) error {
 	defer tick.Stop()
 	for i := range count {
 		all.Add(1)
-		l.client.Produce(ctx, l.Variant.Input(InputOf(l.Seed, n+i, 40)).Record(Named(l.Run).In), func(_ *kgo.Record, err error) {
+		l.client.Produce(ctx, InputOf(l.Seed, n+i, 40).Record(Named(l.Run).In), func(_ *kgo.Record, err error) {
 			defer all.Done()
 			if err != nil {
 				mu.Lock()
@@ -195,7 +195,9 @@ func (l *Lab) Judge(ctx context.Context) ([]Finding, error) {
 		return findings, err
 	}
 	l.mu.Lock()
-	log.Samples, log.Variant = l.samples, l.Variant
+	if l.Variant != DelayTopics {
+		log.Samples = l.samples
+	}
 	l.mu.Unlock()
 	if len(log.In) != l.Fed() {
 		return findings, fmt.Errorf("%d inputs are acknowledged, and there are %d", l.Fed(), len(log.In))

@@ -17,20 +17,11 @@ const (
 	ByKey       Variant = "by key"
 	ByPartition Variant = "by partition"
 	Batches     Variant = "batches"      // by key
-	DelayTopics Variant = "delay topics" // by key; what fails is tried again by way of a topic, out of order
+	DelayTopics Variant = "delay topics" // by key; what fails is tried again by way of a topic, and what comes after it behind it
 )
 
 // Variants returns all of them.
 func Variants() []Variant { return []Variant{ByKey, ByPartition, Batches, DelayTopics} }
-
-// Input returns an input as it is of this variant: without order a counter must
-// not be deleted, or what it comes to would depend on the order.
-func (v Variant) Input(in Input) Input {
-	if v == DelayTopics && in.Kind == Reset {
-		in.Kind = Plain
-	}
-	return in
-}
 
 // Member is one process of the workload.
 type Member struct {

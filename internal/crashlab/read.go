@@ -146,7 +146,8 @@ func (r Reader) Behind(ctx context.Context) (string, error) {
 	}
 	var behind []string
 	for _, end := range ends.Offsets().Sorted() {
-		if end.Topic != r.Topics.In && !strings.HasPrefix(end.Topic, r.Topics.In+"."+r.Topics.Group+".retry.") {
+		hop := strings.HasPrefix(end.Topic, r.Topics.In+"."+r.Topics.Group+".retry.") && !strings.HasSuffix(end.Topic, ".keys")
+		if end.Topic != r.Topics.In && !hop {
 			continue
 		}
 		o, _ := at.Lookup(end.Topic, end.Partition)

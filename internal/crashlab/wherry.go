@@ -34,7 +34,8 @@ func Wherry(ctx context.Context, m Member, ready func()) error {
 	}
 	var again wherry.Policy = retry.Policy{Attempts: 3, Initial: 50 * time.Millisecond, Multiplier: 4}
 	if m.Variant == DelayTopics {
-		again = retry.Topics{Policy: retry.Policy{Attempts: 3, Initial: time.Second, Multiplier: 1}}
+		// Without KeepOrder records of one key would be handled side by side.
+		again = retry.Topics{Policy: retry.Policy{Attempts: 3, Initial: time.Second, Multiplier: 1}, KeepOrder: true}
 	}
 	c := &wherry.Consumer{
 		Client: cl, Group: m.Topics.Group, Handlers: []wherry.Route{route},
@@ -65,11 +66,11 @@ var errUnlucky = errors.New("out of luck")
 // handle does all that an input is for, and fails after it if it is to.
 func (h *handler) handle(ctx context.Context, in Input) error {
 	r, attempt := wherry.RecordFrom(ctx), wherry.Attempt(ctx)
-	if err := work(ctx, in); err != nil {
-		return err
-	}
 	before, _, err := h.counters.Get(ctx, in.Key)
 	if err != nil {
+		return err
+	}
+	if err := work(ctx, in); err != nil {
 		return err
 	}
 	count := in.Next(before.Count)
