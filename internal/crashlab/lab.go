@@ -195,7 +195,9 @@ func (l *Lab) Judge(ctx context.Context) ([]Finding, error) {
 		return findings, err
 	}
 	l.mu.Lock()
-	log.Samples = l.samples
+	if l.Variant != DelayTopics {
+		log.Samples = l.samples
+	}
 	l.mu.Unlock()
 	if len(log.In) != l.Fed() {
 		return findings, fmt.Errorf("%d inputs are acknowledged, and there are %d", l.Fed(), len(log.In))

@@ -16,11 +16,12 @@ type Variant string
 const (
 	ByKey       Variant = "by key"
 	ByPartition Variant = "by partition"
-	Batches     Variant = "batches" // by key
+	Batches     Variant = "batches"      // by key
+	DelayTopics Variant = "delay topics" // by key; what fails is tried again by way of a topic, and what comes after it behind it
 )
 
 // Variants returns all of them.
-func Variants() []Variant { return []Variant{ByKey, ByPartition, Batches} }
+func Variants() []Variant { return []Variant{ByKey, ByPartition, Batches, DelayTopics} }
 
 // Member is one process of the workload.
 type Member struct {

@@ -115,7 +115,7 @@ func TestProcess_DiesAtARequest(t *testing.T) {
 			d := Death{Key: key, N: n, After: (i+j)%2 == 0}
 			t.Run(d.String(), func(t *testing.T) {
 				t.Parallel()
-				newLab(t, "wherry", Variants()[(i+j)%3]).one(t, d, 80)
+				newLab(t, "wherry", Variants()[(i+j)%4]).one(t, d, 80)
 			})
 		}
 	}

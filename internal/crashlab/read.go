@@ -127,20 +127,32 @@ func (r Reader) Sample(ctx context.Context) (s Sample, err error) {
 	return s, err
 }
 
-// Behind says which partition the group has not committed to its end, or "".
+// Behind says which partition the group has not committed to its end, or "": of
+// the inputs, and of the delay topics on which they wait for another attempt.
 func (r Reader) Behind(ctx context.Context) (string, error) {
-	ends, err := r.ends(ctx, kadm.NewClient(r.Client).ListEndOffsets, r.Topics.In)
-	if err != nil {
-		return "", err
+	ends, err := kadm.NewClient(r.Client).ListEndOffsets(ctx)
+	if err == nil {
+		err = ends.Error()
 	}
-	at, err := r.committed(ctx)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("the ends of topics: %w", err)
+	}
+	at, err := kadm.NewClient(r.Client).FetchOffsets(kadm.RequireStable(ctx), r.Topics.Group)
+	if err == nil {
+		err = at.Error()
+	}
+	if err != nil {
+		return "", fmt.Errorf("the offsets of the group: %w", err)
 	}
 	var behind []string
-	for p := range int32(len(ends[r.Topics.In])) {
-		if end := ends[r.Topics.In][p]; at[p].Offset < end {
-			behind = append(behind, fmt.Sprintf("%d: %d of %d", p, at[p].Offset, end))
+	for _, end := range ends.Offsets().Sorted() {
+		hop := strings.HasPrefix(end.Topic, r.Topics.In+"."+r.Topics.Group+".retry.") && !strings.HasSuffix(end.Topic, ".keys")
+		if end.Topic != r.Topics.In && !hop {
+			continue
+		}
+		o, _ := at.Lookup(end.Topic, end.Partition)
+		if o.At < end.At {
+			behind = append(behind, fmt.Sprintf("%s/%d: %d of %d", end.Topic, end.Partition, o.At, end.At))
 		}
 	}
 	return strings.Join(behind, ", "), nil

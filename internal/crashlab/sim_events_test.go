@@ -92,6 +92,9 @@ func (s *sim) fault() (over func()) {
 		}
 		err := draw(s, refusals[kind])
 		which.Keys, which.Count = []kmsg.Key{kind}, 1+s.rand.IntN(3)
+		if kind == kmsg.Produce && err == kerr.UnknownServerError {
+			which.Count = 1 // a record that it is said of three times is taken for refused, as it should be
+		}
 		s.tell("%s is refused %s by %s (%d)", m.Name, kind.Name(), err.Message, which.Count)
 		return s.k.Refuse(s.t, which, err).Remove
 	case p < 88:

@@ -32,15 +32,17 @@ func Wherry(ctx context.Context, m Member, ready func()) error {
 	if m.Variant == ByPartition {
 		order = wherry.ByPartition
 	}
+	var again wherry.Policy = retry.Policy{Attempts: 3, Initial: 50 * time.Millisecond, Multiplier: 4}
+	if m.Variant == DelayTopics {
+		// Without KeepOrder records of one key would be handled side by side.
+		again = retry.Topics{Policy: retry.Policy{Attempts: 3, Initial: time.Second, Multiplier: 1}, KeepOrder: true}
+	}
 	c := &wherry.Consumer{
 		Client: cl, Group: m.Topics.Group, Handlers: []wherry.Route{route},
 		Delivery: wherry.ExactlyOnce, Tables: []wherry.Owned{h.counters},
 		Order: order, Concurrency: 16, Logger: m.Logger,
-		Policies: []wherry.Policy{
-			&dlq.Queue{Topic: m.Topics.Dead, Gate: dlq.Gate{After: -1}},
-			retry.Policy{Attempts: 3, Initial: 50 * time.Millisecond, Multiplier: 4},
-		},
-		Opts: []kgo.Opt{kgo.SessionTimeout(m.Session), kgo.HeartbeatInterval(m.Session / 10)},
+		Policies: []wherry.Policy{&dlq.Queue{Topic: m.Topics.Dead, Gate: dlq.Gate{After: -1}}, again},
+		Opts:     []kgo.Opt{kgo.SessionTimeout(m.Session), kgo.HeartbeatInterval(m.Session / 10)},
 	}
 	ended := make(chan struct{})
 	defer close(ended)
