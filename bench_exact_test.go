@@ -23,7 +23,7 @@ func byHand(ctx context.Context, b *testing.B, k *kafkatest.Cluster, id string, 
 		kgo.ConsumerGroup(id), kgo.ConsumeTopics("in"), kgo.TransactionalID(id),
 		kgo.ProducerLinger(0), kgo.MetadataMinAge(50*time.Millisecond), kgo.ConcurrentTransactionsBackoff(2*time.Millisecond),
 		kgo.FetchMinBytes(1), kgo.FetchMaxWait(500*time.Millisecond), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.RequireStableFetchOffsets(), kgo.TransactionTimeout(10*time.Second),
+		kgo.TransactionTimeout(10*time.Second),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 	)...)
 	require.NoError(b, err)

@@ -37,14 +37,14 @@ func newTables(owned []Owned) tables {
 func (t *tables) state(n int32) int64 { return t.states[n] + 1 }
 
 // write makes the writes among outputs pending, and reports whether there are any.
-func (t *tables) write(n int32, outputs []*kgo.Record) (any bool) {
+func (t *tables) write(n int32, outputs []*kgo.Record) (writes bool) {
 	for _, r := range outputs {
 		if part := t.parts[r.Topic][n]; part != nil {
 			part.Write(r)
-			any = true
+			writes = true
 		}
 	}
-	return any
+	return writes
 }
 
 // commit takes in what a transaction wrote.
@@ -96,6 +96,7 @@ func (x *exact) rollback(n int32, partitions []*partition) {
 		}
 	}
 	x.tables.rollback(n)
+	x.run.progressed() // take releases them
 }
 
 // giveUp takes back the parts of partitions that were taken away, whose lanes
@@ -120,7 +121,6 @@ func (x *exact) giveUp(gone []*partition) {
 			}
 		}
 	}
-	x.run.progressed()
 }
 
 // hasPartition reports whether a partition of that number is assigned. It is

@@ -142,7 +142,7 @@ func (x *exact) failed(ctx context.Context, what string, err error) error {
 	case client.Permanent(err) && !errors.Is(err, kerr.TopicAuthorizationFailed):
 		x.run.fail(fmt.Errorf("%s: %w", what, err))
 	default:
-		x.run.log.Warn("consumer: "+what+", trying again", "error", err)
+		x.run.log.Warn("consumer: a transaction was not made, trying again", "why", what, "error", err)
 	}
 	return err
 }

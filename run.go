@@ -208,7 +208,7 @@ func (r *run) open(ctx context.Context) error {
 		kgo.RecordPartitioner(client.Partitioner(r.partitioner)),
 	}
 	if r.exact != nil {
-		musts = append(musts, kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.RequireStableFetchOffsets())
+		musts = append(musts, kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	}
 	if len(r.c.Tables) > 0 && len(topics) > 1 {
 		musts = append(musts, kgo.Balancers(kgo.RangeBalancer()))

@@ -325,7 +325,7 @@ func checkTopics(ctx context.Context, adm *kadm.Client, specs []TopicSpec, found
 	if len(configured) == 0 {
 		return faults
 	}
-	all, err := adm.DescribeTopicConfigs(ctx, configured...)
+	all, err := describeConfigs(ctx, adm, configured)
 	if err != nil {
 		return errors.Join(faults, fmt.Errorf("reading the topics' settings: %w", err))
 	}
@@ -351,4 +351,22 @@ func checkTopics(ctx context.Context, adm *kadm.Client, specs []TopicSpec, found
 		}
 	}
 	return faults
+}
+
+// describeConfigs asks for the settings of topics that exist: a broker that has
+// not heard yet of one that was just made is asked again.
+func describeConfigs(ctx context.Context, adm *kadm.Client, topics []string) (kadm.ResourceConfigs, error) {
+	const tries = 50
+	for try := 1; ; try++ {
+		all, err := adm.DescribeTopicConfigs(ctx, topics...)
+		unheard := slices.ContainsFunc(all, func(rc kadm.ResourceConfig) bool { return errors.Is(rc.Err, kerr.UnknownTopicOrPartition) })
+		if err != nil || !unheard || try == tries {
+			return all, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }

@@ -41,9 +41,10 @@
 //
 // A [Replayer] goes through a dead-letter topic and sends what a [Selection]
 // picks back to where it came from, to one consumer group alone, or elsewhere;
-// or parks or discards it. What was decided of a letter is kept in a ledger, a
-// topic beside it, so that a later run passes it over. A dry run counts and
-// touches nothing. The command wherry dlq is a Replayer for the terminal.
+// or parks or discards it. What was decided of a letter, by whom and why, is kept
+// in a ledger, a topic beside it, so that a later run passes it over. Copy and
+// entry are one transaction. A dry run counts and touches nothing. The command
+// wherry dlq is a Replayer for the terminal.
 //
 //	report, err := (&dlq.Replayer{Client: cl, Topic: "billing.dlq", Select: dlq.Selection{…}, Rate: 50}).Run(ctx)
 //
@@ -52,6 +53,9 @@
 //   - No lost hand-off: a record leaves its topic only when its dead letter is
 //     acknowledged. Where that cannot be, the Consumer stops with the record
 //     uncommitted.
+//   - A letter is replayed once for each time that it is decided to: no kill, no
+//     lost answer and no second run beside the first doubles its copy or loses
+//     it, for readers with read_committed.
 //   - Exact bytes: key, value and headers of a record come back from its letter
 //     byte for byte, null as null and empty as empty, in both formats.
 //   - Bounded: the headers of a letter stay under 16 KiB and are UTF-8, whatever

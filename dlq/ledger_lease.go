@@ -13,11 +13,14 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/wherry-go/wherry/internal/client"
 )
 
-// A run says in the ledger that it is at work, so that a second one does not
-// copy the same letters meanwhile: a record under a key of its own, renewed
-// while it works and deleted at its end.
+// A run says in the ledger that it is at work, so that a second one does not put
+// an end to it: a record under a key of its own, renewed while it works and
+// deleted at its end. It is courtesy: what keeps two from copying one letter is
+// the transactional id that they share.
 const (
 	leaseRenewal = time.Second
 	// leaseFor is how long a run that does not renew counts as alive. It is
@@ -37,32 +40,39 @@ type lease struct {
 	First int64     `json:"first"` // the offset of the run's first record; -1 in that record itself
 }
 
-// seen is the latest record of another run.
+// seen is the latest record of a run.
 type seen struct {
 	lease
 	offset int64
 	at     time.Time
+	gone   bool // it was deleted
+	ended  bool // it was deleted once; the run itself may have renewed it since
 }
 
-// runsSeen are the runs that have a lease, by key.
-type runsSeen map[string]seen
+// runsSeen are the runs that have, or had, a lease.
+type runsSeen struct {
+	by   map[string]seen // by key
+	next int64           // where the reading ended that was for them alone
+}
 
-// apply takes in a record of the ledger and reports whether it is a lease.
+// apply takes in a record of the ledger and reports whether it is a lease. It
+// may be told twice.
 func (s runsSeen) apply(r *kgo.Record, id kadm.TopicID) bool {
 	if !bytes.HasPrefix(r.Key, []byte(runPrefix)) {
 		return false
 	}
 	key := string(r.Key)
+	known, there := s.by[key]
 	var l lease
 	switch {
-	case !strings.HasPrefix(key, runPrefix+topicID(id)+"/"):
+	case !strings.HasPrefix(key, runPrefix+topicID(id)+"/") || there && known.offset >= r.Offset:
 	case r.Value == nil:
-		delete(s, key)
+		s.by[key] = seen{offset: r.Offset, gone: true, ended: true}
 	case json.Unmarshal(r.Value, &l) == nil:
 		if l.First < 0 {
 			l.First = r.Offset
 		}
-		s[key] = seen{l, r.Offset, r.Timestamp}
+		s.by[key] = seen{lease: l, offset: r.Offset, at: r.Timestamp, ended: known.ended}
 	}
 	return true
 }
@@ -71,20 +81,31 @@ func (s runsSeen) apply(r *kgo.Record, id kadm.TopicID) bool {
 // dead-letter topic.
 var ErrBusy = errors.New("another run is at work")
 
+// ErrTakenOver is in the error of a run that was not heard of for five seconds,
+// because it was frozen or could not reach a broker, while another one began.
+// What it had not committed by then was left to the other.
+var ErrTakenOver = errors.New("another run has taken over")
+
 // lead is a run's own lease.
 type lead struct {
 	j     *job
+	out   *kgo.Client // for its records alone
 	key   string
 	value lease
 	stop  context.CancelFunc
 	ended sync.WaitGroup
 }
 
-// take takes the lease and reads the ledger, in this order, so that of two
-// runs that begin at once the later one sees the earlier.
+// take takes the lease and sees to it that no other run is at work: the later of
+// two that begin at once sees the earlier.
 func (j *job) take(ctx context.Context) (*lead, error) {
-	d := &lead{j: j, key: runPrefix + topicID(j.view.id) + "/" + j.report.Run, value: lease{By: j.by, Began: j.began}}
+	out, err := client.Open(j.r.Client, j.r.Opts, client.Outlive(ctx))
+	if err != nil {
+		return nil, err
+	}
+	d := &lead{j: j, out: out, key: runPrefix + topicID(j.view.id) + "/" + j.report.Run, value: lease{By: j.by, Began: j.began}}
 	if err := d.claim(ctx); err != nil {
+		out.Close()
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
@@ -93,30 +114,44 @@ func (j *job) take(ctx context.Context) (*lead, error) {
 	renewing, stop := context.WithCancel(ctx)
 	d.stop = stop
 	d.ended.Go(func() { d.renew(renewing) })
-	if err := j.ledger.catchUp(ctx, j.scan, j.cl, j.view); err != nil {
+	if err := d.outlast(ctx); err != nil {
 		d.release()
-		return nil, err
-	}
-	for key, other := range j.ledger.runs {
-		if key == d.key || other.First > d.value.First {
-			continue
-		}
-		var alive bool
-		var err error
-		if time.Since(other.at) < leaseOld {
-			alive, err = j.watch(ctx, key, other)
-		}
-		if !alive && err == nil {
-			d.remove(key) // so that nobody waits for it any more
-			continue
-		}
-		d.release()
-		if err == nil {
-			err = fmt.Errorf("%w, by %s since %s: wait for its end, both would copy the same letters", ErrBusy, other.By, other.Began.Format(time.RFC3339))
-		}
 		return nil, err
 	}
 	return d, nil
+}
+
+// outlast returns nil when no run is at work that began before.
+func (d *lead) outlast(ctx context.Context) error {
+	j := d.j
+	if err := j.ledger.watchRuns(ctx, j.scan, j.cl, j.view.id); err != nil {
+		return err
+	}
+	for key, other := range j.ledger.runs.by {
+		if key == d.key || other.gone || other.First > d.value.First {
+			continue
+		}
+		if time.Since(other.at) < leaseOld {
+			alive, err := j.watch(ctx, key, other)
+			if err != nil {
+				return err
+			}
+			if alive {
+				return fmt.Errorf("%w, by %s since %s: wait for its end, both would copy the same letters", ErrBusy, other.By, other.Began.Format(time.RFC3339))
+			}
+		}
+		// So that nobody waits for it any more, and it knows when it wakes up.
+		if err := d.write(ctx, &kgo.Record{Topic: LedgerTopic(j.r.Topic), Key: []byte(key)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lost reports whether another run has taken over.
+func (d *lead) lost(ctx context.Context) (bool, error) {
+	err := d.j.ledger.watchRuns(ctx, d.j.scan, d.j.cl, d.j.view.id)
+	return d.j.ledger.runs.by[d.key].ended, err
 }
 
 // watch reports whether another run renews its lease.
@@ -128,11 +163,11 @@ func (j *job) watch(ctx context.Context, key string, other seen) (alive bool, er
 			return false, context.Cause(ctx)
 		case <-time.After(leaseRenewal / 4):
 		}
-		if err := j.ledger.catchUp(ctx, j.scan, j.cl, j.view); err != nil {
+		if err := j.ledger.watchRuns(ctx, j.scan, j.cl, j.view.id); err != nil {
 			return false, err
 		}
-		switch now, there := j.ledger.runs[key]; {
-		case !there:
+		switch now := j.ledger.runs.by[key]; {
+		case now.gone:
 			return false, nil
 		case now.offset > other.offset:
 			return true, nil
@@ -154,13 +189,23 @@ func (d *lead) claim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f := newFlight(ctx, d.j.out)
-	f.send(rec, nil)
-	if err := f.wait()[0]; err != nil {
+	if err := d.write(ctx, rec); err != nil {
 		return err
 	}
 	d.value.First = rec.Offset
 	return nil
+}
+
+// write writes a record, waiting for a broker no longer than ctx says.
+func (d *lead) write(ctx context.Context, rec *kgo.Record) error {
+	written := make(chan error, 1)
+	d.out.Produce(ctx, rec, func(_ *kgo.Record, err error) { written <- err })
+	select {
+	case err := <-written:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // renew renews the lease until ctx is done. A renewal that does not succeed
@@ -179,24 +224,17 @@ func (d *lead) renew(ctx context.Context) {
 		if err != nil || underway.Swap(true) {
 			continue
 		}
-		d.j.out.Produce(ctx, rec, func(*kgo.Record, error) { underway.Store(false) })
+		d.out.Produce(ctx, rec, func(*kgo.Record, error) { underway.Store(false) })
 	}
 }
 
-// release ends the lease. A broker that does not answer is not waited for: the
-// lease runs out.
+// release ends the lease. A broker that does not answer is not waited for longer
+// than grace: the lease runs out.
 func (d *lead) release() {
 	d.stop()
 	d.ended.Wait()
-	d.remove(d.key)
-}
-
-// remove removes a lease, if a broker answers within grace.
-func (d *lead) remove(key string) {
-	f := newFlight(context.Background(), d.j.out)
-	until, cancel := context.WithCancel(f.ctx)
-	cancel()
-	f.until = until
-	f.send(&kgo.Record{Topic: LedgerTopic(d.j.r.Topic), Key: []byte(key)}, nil)
-	f.wait()
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	_ = d.write(ctx, &kgo.Record{Topic: LedgerTopic(d.j.r.Topic), Key: []byte(d.key)})
+	d.out.Close()
 }

@@ -23,13 +23,13 @@ type Entry struct {
 // key and value (Missing) come as they are.
 func (r *Replayer) List(ctx context.Context) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		j, err := r.open(ctx)
+		j, err := r.open(ctx, true)
 		if err != nil {
 			yield(Entry{}, err)
 			return
 		}
 		defer j.close()
-		if err := j.ledger.catchUp(ctx, j.scan, j.cl, j.view); err != nil {
+		if err := j.ledger.catchUp(ctx, j.scan, j.cl, j.view, false); err != nil {
 			yield(Entry{}, fmt.Errorf("dead letters of %s: %w", r.Topic, err))
 			return
 		}

@@ -49,6 +49,8 @@ type dialect struct {
 	// marks are sets of headers: those of one set make a record a dead letter
 	// of the framework.
 	marks [][]string
+	// sets are marks as sets of bits, see marking.
+	sets []uint32
 	// read reads the headers into l. It must not rely on l's other fields.
 	read func(in *reading, l *Letter)
 	// first says that the framework writes its headers before the record's own.
@@ -62,17 +64,40 @@ var dialects = []*dialect{
 	&springCloudDialect, &smallRyeDialect, &watermillDialect, &wolverineDialect,
 }
 
+// marking has a bit for each header that is a mark: a record's headers are
+// looked up once, and not compared with all marks of all dialects.
+var marking = map[string]uint32{}
+
 func init() {
 	// Assigned here, because they lead to recognize and so to dialects.
 	wherryDialect.read = readWherry
+	for _, d := range dialects {
+		for _, set := range d.marks {
+			bits := uint32(0)
+			for _, key := range set {
+				if marking[key] == 0 {
+					marking[key] = 1 << len(marking)
+				}
+				bits |= marking[key]
+			}
+			d.sets = append(d.sets, bits)
+		}
+	}
 }
 
 // recognize returns the dialect of the last failure that the headers tell of,
 // nil if they tell of none.
 func recognize(headers []kgo.RecordHeader) (newest *dialect) {
+	there := uint32(0)
+	for i := range headers {
+		there |= marking[headers[i].Key]
+	}
+	if there == 0 {
+		return nil
+	}
 	at := -1
 	for _, d := range dialects {
-		if !d.marked(headers) {
+		if !d.marked(there) {
 			continue
 		}
 		last := 0
@@ -89,15 +114,8 @@ func recognize(headers []kgo.RecordHeader) (newest *dialect) {
 	return newest
 }
 
-func (d *dialect) marked(headers []kgo.RecordHeader) bool {
-	return slices.ContainsFunc(d.marks, func(set []string) bool {
-		for _, key := range set {
-			if !slices.ContainsFunc(headers, func(h kgo.RecordHeader) bool { return h.Key == key }) {
-				return false
-			}
-		}
-		return true
-	})
+func (d *dialect) marked(there uint32) bool {
+	return slices.ContainsFunc(d.sets, func(set uint32) bool { return there&set == set })
 }
 
 // strip returns the headers without those of the last failure.

@@ -21,20 +21,44 @@ import (
 //
 // # Guarantees
 //
-// At least once: a letter is marked in the ledger only after its copy was
-// acknowledged. A process that is killed between the two leaves copies without
-// a mark, of up to 1,000 letters or what 100 ms brought, and the next run copies
-// those letters a second time.
+// Exactly once: the copies of some letters and their marks in the ledger are one
+// transaction, of up to 5,000 letters, 8 MiB or what 100 ms brought. All of it
+// is there or nothing is, also after a kill at any moment, and the next run goes
+// on from there (TestReplayOnce_…). It holds for readers with read_committed,
+// which wherry's Consumers are unless told otherwise. Others also see the copies
+// of transactions that were aborted, and then those that took their place.
+// While a transaction is open, readers with read_committed wait at it, in the
+// topics that it has copies for: some milliseconds, and after a kill until the
+// next run begins or for up to 20 s.
+//
+// A commit whose answer was lost is not guessed at: the producer is opened anew,
+// which puts an end to what is open, and then the ledger is read to its end.
 //
 // Letters of one partition are copied in its order. Copies of the same key go
 // to one partition, after whatever was written there since: a replay does not
-// restore the order that the topic had. Where a broker refuses a copy, those
-// that shared a batch with it are sent again one by one, behind later ones.
+// restore the order that the topic had.
+//
+// A copy that a broker refuses (too large for its topic, a topic that is gone or
+// closed to the user) fails alone: the transaction is aborted, those that may be
+// to blame are tried in smaller ones until it is found, and the others go. It
+// stays undecided, with its reason in the Report.
 //
 // One run at a time works on a topic: a second one waits to see whether the
-// first is alive, up to 5 s if it was killed a moment ago, and then returns
-// [ErrBusy]. A run that was frozen for longer than that (SIGSTOP, a laptop
-// asleep) may wake up beside another one; what both copy is copied twice.
+// first is alive, up to 5 s if it was killed a moment ago, and returns [ErrBusy]
+// if it is. A run that was not heard of for so long (SIGSTOP, a laptop asleep, a
+// broken network) is taken over. When it wakes up, brokers take nothing from it
+// any more, because both have one transactional id ([ReplayID]), and it returns
+// [ErrTakenOver]. Nothing is copied twice by two, nor left out by both.
+//
+// What a version of wherry without transactions has replayed counts. One that is
+// at work still does at least once, and neither begins beside the other.
+//
+// # Rights
+//
+// Beside READ on the topic, WRITE on those that copies go to, and READ and WRITE
+// on the ledger (CREATE, where it is not there yet), a run needs WRITE and
+// DESCRIBE on the transactional id <Topic>.replay. Rights on all topics and ids
+// that begin with Topic are the shortest way to say it.
 //
 // # Copies
 //
@@ -56,9 +80,12 @@ import (
 //
 // # Memory
 //
-// It has the fetched batches of each broker in memory (8 MiB at a time), up to
-// 1,000 letters or 16 MiB of copies in hand, and 150 bytes for each letter that
-// the ledger has and the topic still holds.
+// It has the fetched batches of each broker in memory (8 MiB at a time, before
+// they are decompressed), and two transactions: one that is being written and
+// one that fills. For each letter that the ledger has and the topic still holds
+// it has one bit, or 250 bytes at most where decided letters are thinly spread;
+// [Replayer.List] up to 40 bytes more. docs/benchmarks.md has what 1,000,000
+// letters took.
 //
 // Its fields must not be changed while Run is at work. Run may be called again.
 type Replayer struct {
@@ -79,7 +106,8 @@ type Replayer struct {
 	// not.) "" means that copies are for all; those of records that were for
 	// one group already stay so, unless To is another topic.
 	Group string
-	// Rate is how many copies are made in a second, evenly spread. 0 means no
+	// Rate is how many copies are made in a second, evenly spread but for those
+	// of a transaction, which arrive together: what 100 ms bring. 0 means no
 	// limit.
 	Rate float64
 	// MaxReplays is how often a record may be replayed before its letter is
@@ -101,8 +129,8 @@ type Replayer struct {
 	// DryRun, to take what that has seen and nothing that came later.
 	// Partitions that are not in it are not read. nil means the ends at the call.
 	Ends map[int32]int64
-	// By and Why stand in the ledger: who decided, for what reason. By ""
-	// means the user and the host's name.
+	// By and Why stand in the ledger, with the time, and in the Report: who
+	// decided, for what reason. By "" means user@host.
 	By, Why string
 	// Progress is told how far the run is: after letters were read or settled,
 	// at most once a second, and once at the end. It is called by the goroutine of Run,
@@ -120,30 +148,31 @@ type Replayer struct {
 const (
 	defaultMaxReplays = 3
 
-	// A batch of letters is settled, that is marked once its copies are
-	// acknowledged, when it has so many letters or bytes or is so old.
-	settleLetters = 1000
-	settleBytes   = 16 << 20
+	// The letters in hand are settled, in a transaction, when they are so many,
+	// have so many bytes, or the first of them is so old.
+	settleLetters = 5000
+	settleBytes   = 8 << 20
 	settleAfter   = 100 * time.Millisecond
 
-	// grace is how long acknowledgements are waited for when the context is
-	// done.
+	// grace is how long brokers are waited for when the context is done.
 	grace = time.Second
 
 	progressEvery = time.Second
 )
 
 // Run goes through the topic once. It returns nil when it has come to the end,
-// also if some letters failed: see [Report.Failed]. Otherwise the run is not
+// also if some letters failed: see [Report.Failed]. Readers with read_committed
+// see the copies then. Otherwise the run is not
 // complete, and the error says why: a configuration that is wrong, a topic that
-// does not exist, credentials that are refused, a ledger that cannot be
-// written, another run at work ([ErrBusy]), or the cause of ctx's end.
+// does not exist, credentials or rights that are missing, a ledger that cannot
+// be written, another run at work ([ErrBusy]) or in its place ([ErrTakenOver]),
+// or the cause of ctx's end.
 //
 // It waits, logging, for a broker to answer, and for one that went away to come
 // back. When ctx is done it returns within about two seconds: what is in hand is
-// settled if a broker answers in that time.
+// settled if a broker answers in that time; see [Report.Unsettled].
 func (r *Replayer) Run(ctx context.Context) (Report, error) {
-	j, err := r.open(ctx)
+	j, err := r.open(ctx, false)
 	if err != nil {
 		return Report{}, err
 	}

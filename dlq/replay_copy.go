@@ -22,8 +22,6 @@ import (
 // replayCopy returns the record that a replay of l produces.
 func (r *Replayer) replayCopy(l *Letter) *kgo.Record {
 	c := l.Original()
-	// A record of its own: no partition, offset or context of what was read.
-	c = &kgo.Record{Topic: c.Topic, Key: c.Key, Value: c.Value, Headers: slices.Clone(c.Headers)}
 	if r.To != "" && r.To != l.Topic {
 		// The group was one of the topic that the record failed in.
 		header.Strip(c, func(key string) bool { return key == header.Only })
@@ -57,6 +55,7 @@ func parkedCopy(l *Letter, topic string) *kgo.Record {
 type tracing struct {
 	tracer     trace.Tracer
 	propagator propagation.TextMapPropagator
+	off        bool // nobody has an SDK
 }
 
 func newTracing(t wherry.Telemetry) tracing {
@@ -74,8 +73,14 @@ func newTracing(t wherry.Telemetry) tracing {
 // begin begins the span of a copy: the root of a trace, with a link to the one
 // that the dead letter belongs to, because the first trace has long ended. A
 // replay carries it on in its headers; what is parked stays as it is. The
-// function returned ends it.
-func (t tracing) begin(ctx context.Context, l *Letter, c *kgo.Record, a Action) (end func(error)) {
+// function returned ends it; nil is none.
+func (t *tracing) begin(ctx context.Context, l *Letter, c *kgo.Record, a Action) (end func(marked, error)) {
+	if t.off {
+		if a == Replay {
+			t.propagator.Inject(ctx, kotel.NewRecordCarrier(c))
+		}
+		return nil
+	}
 	old := trace.SpanContextFromContext(t.propagator.Extract(context.Background(), kotel.NewRecordCarrier(l.Record)))
 	opts := []trace.SpanStartOption{
 		trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindProducer),
@@ -92,16 +97,17 @@ func (t tracing) begin(ctx context.Context, l *Letter, c *kgo.Record, a Action) 
 		opts = append(opts, trace.WithLinks(trace.Link{SpanContext: old}))
 	}
 	spanCtx, span := t.tracer.Start(ctx, "send "+c.Topic, opts...)
+	t.off = !span.SpanContext().IsValid() // which those of an SDK always are
 	if a == Replay {
 		t.propagator.Inject(spanCtx, kotel.NewRecordCarrier(c))
 	}
-	return func(err error) {
+	return func(m marked, err error) {
 		if err != nil {
 			span.SetStatus(codes.Error, err.Error())
 		} else {
 			span.SetAttributes(
-				semconv.MessagingDestinationPartitionID(strconv.Itoa(int(c.Partition))),
-				semconv.MessagingKafkaOffset(int(c.Offset)))
+				semconv.MessagingDestinationPartitionID(strconv.Itoa(int(m.copy.Partition))),
+				semconv.MessagingKafkaOffset(int(m.copy.Offset)))
 		}
 		span.End()
 	}

@@ -34,7 +34,7 @@ func (s scan) pass(ctx context.Context, cl *kgo.Client, next map[int32]int64) er
 			at = max(at, start.Offset)
 		}
 		for moved := true; moved && at < s.to[p]; {
-			_, to, err := peek(ctx, cl, detail, p, at)
+			_, to, err := peek(ctx, cl, detail, p, at, s.uncommitted)
 			if err != nil {
 				if err := s.unanswered(ctx, err); err != nil {
 					return err
@@ -59,15 +59,19 @@ func (s scan) unanswered(ctx context.Context, err error) error {
 	return nil
 }
 
-// peek fetches once from an offset. It returns the committed records that it
-// finds, and the offset up to which there is none.
-func peek(ctx context.Context, cl *kgo.Client, of kadm.TopicDetail, p int32, from int64) (found []*kgo.Record, empty int64, err error) {
+// peek fetches once from an offset. It returns the records that it finds, those
+// that are committed unless told otherwise, and the offset up to which there is none.
+func peek(ctx context.Context, cl *kgo.Client, of kadm.TopicDetail, p int32, from int64, uncommitted bool) (found []*kgo.Record, empty int64, err error) {
 	leader, ok := of.Partitions[p]
 	if !ok {
 		return nil, from, fmt.Errorf("topic %s has no partition %d", of.Topic, p)
 	}
 	req := kmsg.NewPtrFetchRequest()
-	req.IsolationLevel = 1 // read committed
+	level := kgo.ReadCommitted()
+	req.IsolationLevel = 1
+	if uncommitted {
+		level, req.IsolationLevel = kgo.ReadUncommitted(), 0
+	}
 	rt := kmsg.NewFetchRequestTopic()
 	rt.Topic, rt.TopicID = of.Topic, of.ID
 	rp := kmsg.NewFetchRequestTopicPartition()
@@ -87,14 +91,17 @@ func peek(ctx context.Context, cl *kgo.Client, of kadm.TopicDetail, p int32, fro
 	}
 	at := &resp.Topics[0].Partitions[0]
 	read, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
-		Offset: from, IsolationLevel: kgo.ReadCommitted(), Topic: of.Topic, Partition: p,
+		Offset: from, IsolationLevel: level, Topic: of.Topic, Partition: p,
 	}, at, kgo.DefaultDecompressor(), nil)
 	switch {
 	case read.Err != nil:
 		return nil, from, read.Err
 	case len(read.Records) > 0:
 		return read.Records, from, nil
-	case len(at.RecordBatches) == 0: // nothing up to the oldest open transaction
+	case len(at.RecordBatches) > 0:
+	case uncommitted: // nothing is left
+		return nil, max(from, read.HighWatermark), nil
+	default: // nothing up to the oldest open transaction
 		return nil, max(from, read.LastStableOffset), nil
 	}
 	return nil, next, nil
@@ -111,7 +118,7 @@ func (j *job) complete(ctx context.Context, l *Letter) (*Letter, error) {
 	if origin.Err != nil {
 		return nil, fmt.Errorf("its key and value are in %s/%d/%d: %w", l.Topic, l.Partition, l.Offset, origin.Err)
 	}
-	found, _, err := peek(ctx, j.cl, origin, l.Partition, l.Offset)
+	found, _, err := peek(ctx, j.cl, origin, l.Partition, l.Offset, false)
 	switch {
 	case errors.Is(err, kerr.OffsetOutOfRange), err == nil && (len(found) == 0 || found[0].Offset != l.Offset):
 		return nil, fmt.Errorf("its key and value are not in it, and retention or compaction has removed them from %s/%d/%d", l.Topic, l.Partition, l.Offset)

@@ -21,24 +21,28 @@ type job struct {
 	r       *Replayer
 	log     *slog.Logger
 	cl      *kgo.Client // asks, and ends with the context
-	out     *kgo.Client // produces, and outlives it; nil where nothing is written
-	lead    *lead
+	lead    *lead       // nil where nothing is written, as is the next
+	settler *settler
 	scan    scan // of the dead-letter topic
 	view    view
 	ledger  *ledger
 	targets map[string]error // whether copies may go to a topic, by its name
 	tracing tracing
 	pacer   pacer
-	batch   *batch
+	batch   batch
+	busy    chan *outcome // of the letters that are being settled; nil when none are
+	most    int           // letters in a batch
+	broken  error         // why letters cannot be settled any more
 	by      string
 	began   time.Time
 	told    time.Time // when Progress was last called
 	report  Report
 }
 
-// open checks the configuration and looks at the topic and its ledger. It
-// writes nothing.
-func (r *Replayer) open(ctx context.Context) (_ *job, err error) {
+// open checks the configuration and looks at the topic. It writes nothing. The
+// ledger that it makes has what was decided, or where it is not detailed only
+// of which letters.
+func (r *Replayer) open(ctx context.Context, detailed bool) (_ *job, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("dead letters of %s: %w", r.Topic, err)
@@ -50,10 +54,12 @@ func (r *Replayer) open(ctx context.Context) (_ *job, err error) {
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails
 	j := &job{
-		r: r, log: cmp.Or(r.Logger, slog.Default()), ledger: newLedger(), targets: map[string]error{},
+		r: r, log: cmp.Or(r.Logger, slog.Default()), targets: map[string]error{},
 		tracing: newTracing(r.Telemetry), by: cmp.Or(r.By, whoami()), began: time.Now(),
-		report: Report{Run: hex.EncodeToString(id[:]), Counts: newCounts()},
+		most: settleLetters,
 	}
+	j.report = Report{Run: hex.EncodeToString(id[:]), By: j.by, Why: r.Why, Began: j.began, Counts: newCounts()}
+	j.ledger = newLedger(j.report.Run, detailed)
 	j.told = j.began
 	if r.Rate > 0 {
 		j.pacer.every = time.Duration(float64(time.Second) / r.Rate)
@@ -66,7 +72,7 @@ func (r *Replayer) open(ctx context.Context) (_ *job, err error) {
 			j.close()
 		}
 	}()
-	if j.view, err = look(ctx, j.cl, r.Topic, j.log); err != nil {
+	if j.view, err = look(ctx, j.cl, r.Topic, extent{}, j.log); err != nil {
 		return nil, err
 	}
 	if r.Ends != nil {
@@ -83,9 +89,6 @@ func (r *Replayer) open(ctx context.Context) (_ *job, err error) {
 func (j *job) close() {
 	if j.lead != nil {
 		j.lead.release()
-	}
-	if j.out != nil {
-		j.out.Close()
 	}
 	j.cl.Close()
 }
@@ -109,14 +112,11 @@ func (j *job) prepare(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if j.r.DryRun {
-		return j.ledger.catchUp(ctx, j.scan, j.cl, j.view)
+	if err := j.ledger.catchUp(ctx, j.scan, j.cl, j.view, false); err != nil || j.r.DryRun {
+		return err
 	}
 	if err := wherry.EnsureTopics(ctx, j.cl, ledgerSpec(j.r.Topic)); err != nil {
 		return fmt.Errorf("the ledger: %w", err)
-	}
-	if j.out, err = client.Open(j.r.Client, j.r.Opts, client.Outlive(ctx)); err != nil {
-		return err
 	}
 	j.lead, err = j.take(ctx)
 	return err
@@ -124,39 +124,67 @@ func (j *job) prepare(ctx context.Context) (err error) {
 
 // letters goes through the topic.
 func (j *job) letters(ctx context.Context) error {
-	j.batch = newBatch(ctx, j)
+	if !j.r.DryRun {
+		late, cancel := graceful(ctx)
+		defer cancel()
+		j.settler = &settler{j: j, ctx: late, lead: j.lead}
+		defer j.settler.finish()
+		if err := j.settler.ready(); err != nil {
+			return err
+		}
+		j.ledger.begun = true
+		j.scan.idle = j.settle
+	}
 	for rec, err := range j.scan.records(ctx) {
+		if err == nil {
+			err = j.letter(ctx, rec)
+		}
+		if errors.Is(err, errLimit) {
+			break
+		}
 		if err != nil {
 			return j.end(ctx, err)
 		}
-		if j.report.Read++; j.report.Read%pollRecords == 0 {
-			j.progress()
-		}
-		l, garbled := Read(rec)
-		if !j.r.Select.Match(l) {
-			continue
-		}
-		if !j.r.Select.Decided && j.ledger.has(placeOf(l)) {
-			j.report.Decided++
-			continue
-		}
-		j.report.Selected++
-		j.report.Counts.add(l, j.began)
-		if err := j.decide(ctx, l, garbled); err != nil {
-			return j.end(ctx, err)
-		}
-		if limit := j.r.Select.Limit; limit > 0 && j.report.Selected >= limit {
-			break
-		}
 	}
-	return j.settle(ctx)
+	return j.end(ctx, nil)
 }
 
-// end settles what is in hand of a run that cannot go on.
+// errLimit ends a run that has selected as many letters as it may.
+var errLimit = errors.New("no more letters are to be selected")
+
+// letter decides about a letter, if it is selected. An error ends the run.
+func (j *job) letter(ctx context.Context, rec *kgo.Record) error {
+	if j.report.Read++; j.report.Read%pollRecords == 0 {
+		j.progress()
+	}
+	l, garbled := Read(rec)
+	if !j.r.Select.Match(l) {
+		return nil
+	}
+	if !j.r.Select.Decided && j.ledger.has(placeOf(l)) {
+		j.report.Decided++
+		return nil
+	}
+	j.report.Selected++
+	j.report.Counts.add(l, j.began)
+	if err := j.decide(ctx, l, garbled); err != nil {
+		return err
+	}
+	if limit := j.r.Select.Limit; limit > 0 && j.report.Selected >= limit {
+		return errLimit
+	}
+	return nil
+}
+
+// end settles what is in hand of a run that is over, or cannot go on because of
+// why.
 func (j *job) end(ctx context.Context, why error) error {
-	err := j.settle(ctx)
+	err := j.drain()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if errors.Is(why, err) {
+		return why
 	}
 	return errors.Join(why, err)
 }
@@ -197,9 +225,13 @@ func (j *job) decide(ctx context.Context, l *Letter, garbled error) error {
 			return err
 		}
 	}
-	j.batch.add(l, action, c)
-	if j.batch.due() {
-		return j.settle(ctx)
+	it := item{marked: marked{place: placeOf(l), action: action, copy: c}, letter: l.Record}
+	if c != nil {
+		it.ended = j.tracing.begin(ctx, l, c, action)
+	}
+	j.batch.add(it)
+	if j.batch.due(j.most) {
+		return j.settle()
 	}
 	return nil
 }
@@ -234,7 +266,7 @@ func (j *job) pace(ctx context.Context) error {
 	}
 	due := time.Now().Add(wait)
 	if j.batch.ageAt(due) > settleAfter {
-		if err := j.settle(ctx); err != nil {
+		if err := j.settle(); err != nil {
 			return err
 		}
 	}

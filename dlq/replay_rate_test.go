@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"github.com/twmb/franz-go/pkg/kadm"
 )
 
 func TestPacer_SpreadsCallsEvenly(t *testing.T) {
@@ -35,22 +34,4 @@ func TestPacer_KeepsTheRateThoughTimersAreLate(t *testing.T) {
 		}
 	}
 	require.InDelta(t, 10_000, calls, 100)
-}
-
-// Whatever the ledger's keys are, no two letters share one.
-func FuzzMarkKey(f *testing.F) {
-	f.Add([]byte("AAAAAAAAAAAAAAAAAAAAAA/0/17"))
-	f.Add([]byte("AAAAAAAAAAAAAAAAAAAAAA/1/"))
-	f.Add([]byte("run/AAAAAAAAAAAAAAAAAAAAAA/x"))
-	f.Fuzz(func(t *testing.T, key []byte) {
-		at, ok := parseMarkKey(key, kadm.TopicID{})
-		if !ok {
-			return
-		}
-		again, ok := parseMarkKey([]byte(markKey(kadm.TopicID{}, at)), kadm.TopicID{})
-		require.True(t, ok)
-		require.Equal(t, at, again)
-		_, ok = parseMarkKey(key, kadm.TopicID{1})
-		require.False(t, ok)
-	})
 }

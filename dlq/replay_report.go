@@ -11,23 +11,22 @@ import (
 // Report is what a run did, or with DryRun what it would do. It is right also
 // when Run returned an error.
 type Report struct {
-	Run      string        // the run's id, as in the ledger
+	Run      string        // the run's id, as in the ledger, as are the next two
+	By, Why  string        // who ran it, for what reason
+	Began    time.Time     // when it began
 	Read     int           // letters read
-	Decided  int           // of those that match: passed over, an earlier run decided them
+	Decided  int           // of those that match: passed over, another run decided them
 	Selected int           // all that follow, together
 	Took     time.Duration // how long it took
 
-	Replayed  int // copied, and acknowledged
-	Parked    int // copied as they are, and acknowledged
+	Replayed  int // copied, and marked in the ledger
+	Parked    int // copied as they are, and marked
 	Discarded int // marked as discarded
 	Failed    int // not copied, and not decided: the next run takes them again
-	// Unsettled letters were in hand when the run ended early: their copies may
-	// have been written. They are not decided, so that another run may copy
-	// them a second time.
+	// Unsettled letters were in the last transaction of a run that ended early,
+	// before a broker told whether it is committed. Either all of them are done
+	// and decided or none is; the next run finds out.
 	Unsettled int
-	// Unmarked of the Replayed and Parked letters could not be marked in the
-	// ledger. Another run copies them a second time.
-	Unmarked int
 
 	// Failures has the reasons of the first 100 that failed.
 	Failures []*LetterError

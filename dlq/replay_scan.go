@@ -27,20 +27,21 @@ const (
 type view struct {
 	id     kadm.TopicID
 	starts map[int32]int64
-	ends   map[int32]int64 // one past the last record that is committed
+	ends   map[int32]int64
 }
+
+// extent says which ends of a topic are asked for: the last stable offsets, or
+// the ends of all that is there, also of transactions that are still open.
+type extent struct{ whole bool }
 
 // errNoTopic is in the error of look when there is no such topic.
 var errNoTopic = errors.New("it does not exist")
 
 // look asks for the extent of a topic. It waits, logging, while partitions
 // have no leader.
-//
-// An end is the last stable offset: what a transaction that is still open may
-// add is not waited for.
-func look(ctx context.Context, cl *kgo.Client, topic string, log *slog.Logger) (v view, err error) {
+func look(ctx context.Context, cl *kgo.Client, topic string, how extent, log *slog.Logger) (v view, err error) {
 	for told := false; ; told = true {
-		v, err = lookOnce(ctx, kadm.NewClient(cl), topic)
+		v, err = lookOnce(ctx, kadm.NewClient(cl), topic, how)
 		switch {
 		case err == nil:
 			return v, nil
@@ -59,7 +60,7 @@ func look(ctx context.Context, cl *kgo.Client, topic string, log *slog.Logger) (
 	}
 }
 
-func lookOnce(ctx context.Context, adm *kadm.Client, topic string) (v view, err error) {
+func lookOnce(ctx context.Context, adm *kadm.Client, topic string, how extent) (v view, err error) {
 	// kadm would answer from what the client heard a while ago, were it not
 	// asked for the authorized operations as well.
 	topics, err := adm.ListTopics(kadm.WithAuthorizedOps(ctx), topic)
@@ -82,7 +83,11 @@ func lookOnce(ctx context.Context, adm *kadm.Client, topic string) (v view, err 
 	if err != nil {
 		return v, err
 	}
-	ends, err := adm.ListCommittedOffsets(ctx, topic)
+	list := adm.ListCommittedOffsets
+	if how.whole {
+		list = adm.ListEndOffsets
+	}
+	ends, err := list(ctx, topic)
 	if err == nil {
 		err = ends.Error()
 	}
@@ -103,9 +108,12 @@ type scan struct {
 	id       kadm.TopicID
 	from, to map[int32]int64 // by partition; others are not read
 	log      *slog.Logger
+
+	uncommitted bool         // read also what is not committed
+	idle        func() error // called while nothing arrives; an error ends the scan; nil is none
 }
 
-// records returns what is committed between from and to, those of a partition
+// records returns what is there, and committed, between from and to, those of a partition
 // in its order. It ends after an error. What is in memory is what the client
 // has fetched ahead, some MiB for each broker.
 func (s scan) records(ctx context.Context) iter.Seq2[*kgo.Record, error] {
@@ -127,12 +135,16 @@ func (s scan) read(ctx context.Context, yield func(*kgo.Record) bool) error {
 	if len(next) == 0 {
 		return nil
 	}
+	level := kgo.ReadCommitted()
+	if s.uncommitted {
+		level = kgo.ReadUncommitted()
+	}
 	bounded := []kgo.Opt{kgo.FetchMaxBytes(8 << 20), kgo.FetchMaxPartitionBytes(1 << 20)}
 	cl, err := client.Open(s.lent, append(bounded, s.opts...),
 		kgo.WithContext(ctx),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{s.topic: begin}),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), // what was to be read next is deleted
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
+		kgo.FetchIsolationLevel(level),
 		// The position must pass the mark of the last transaction too.
 		kgo.KeepControlRecords(),
 	)
@@ -168,6 +180,9 @@ func (s scan) read(ctx context.Context, yield func(*kgo.Record) bool) error {
 		})
 		if silent && err == nil {
 			err = s.pass(ctx, cl, next)
+		}
+		if silent && err == nil && s.idle != nil {
+			err = s.idle()
 		}
 		if err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,7 +38,10 @@ func setup(t testing.TB, topics ...string) bench {
 	if t, ok := t.(*testing.T); ok {
 		t.Parallel()
 	}
-	k := kafkatest.NewCluster(t, append([]string{"orders:1", "dead:1"}, topics...)...)
+	if len(topics) == 0 || !strings.HasPrefix(topics[0], "orders:") {
+		topics = append([]string{"orders:1", "dead:1"}, topics...)
+	}
+	k := kafkatest.NewCluster(t, topics...)
 	return bench{cl: k.Client(t), opts: k.Opts(), timeout: k.Timeout}
 }
 
@@ -194,7 +198,7 @@ func TestReplay_CopiesBytesToTheOriginAndMarksTheLetters(t *testing.T) {
 	)
 	report := b.run(t)
 	require.Equal(t, 3, report.Replayed)
-	require.Equal(t, []int{3, 3, 0, 0, 0, 0}, []int{report.Read, report.Selected, report.Decided, report.Failed, report.Unsettled, report.Unmarked})
+	require.Equal(t, []int{3, 3, 0, 0, 0}, []int{report.Read, report.Selected, report.Decided, report.Failed, report.Unsettled})
 	copies := b.content(t, "orders")
 	require.Len(t, copies, 3)
 	require.Equal(t, "k-0", string(copies[0].Key))

@@ -69,7 +69,7 @@ func (s Selection) Match(l *Letter) bool {
 		!s.Until.IsZero() && !failed.Before(s.Until),
 		len(s.Causes) > 0 && !slices.Contains(s.Causes, l.Cause),
 		len(s.ErrorTypes) > 0 && !slices.Contains(s.ErrorTypes, l.ErrorType),
-		!strings.Contains(strings.ToLower(l.Error), strings.ToLower(s.ErrorContains)),
+		s.ErrorContains != "" && !strings.Contains(strings.ToLower(l.Error), strings.ToLower(s.ErrorContains)),
 		len(s.Keys) > 0 && !slices.Contains(s.Keys, string(l.Key)),
 		len(s.Topics) > 0 && !slices.Contains(s.Topics, l.Topic),
 		len(s.Groups) > 0 && !slices.Contains(s.Groups, l.Group),

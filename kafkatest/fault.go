@@ -230,7 +230,7 @@ func (r Requests) match(q *request, topics map[[16]byte]string) bool {
 		(r.Client == "" || r.Client == q.client) &&
 		(r.Topic == "" || q.names(r.Topic, topics, "Topic", "TopicID", "TopicNames", "SubscribedTopicNames")) &&
 		(r.Group == "" || q.names(r.Group, nil, "Group", "Groups", "CoordinatorKey", "CoordinatorKeys")) &&
-		(r.Txn == "" || q.names(r.Txn, nil, "TransactionalID", "TransactionalIDs", "CoordinatorKey", "CoordinatorKeys"))
+		(r.Txn == "" || q.names(r.Txn, nil, "TransactionalID", "TransactionalIDs", "TransactionID", "CoordinatorKey", "CoordinatorKeys"))
 }
 
 // hit counts a hit. Its caller holds net.mu.

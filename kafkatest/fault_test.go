@@ -218,6 +218,7 @@ func TestFaultsChooseByTopicGroupTransactionAndClient(t *testing.T) {
 			{[]kmsg.Key{kmsg.FindCoordinator}, kafkatest.Requests{Txn: "billing-txn"}, kafkatest.Requests{Txn: "shipping-txn"}},
 			{[]kmsg.Key{kmsg.InitProducerID}, kafkatest.Requests{Txn: "billing-txn"}, kafkatest.Requests{Txn: "shipping-txn"}},
 			{[]kmsg.Key{kmsg.EndTxn}, kafkatest.Requests{Txn: "billing-txn"}, kafkatest.Requests{Txn: "shipping-txn"}},
+			{produces, kafkatest.Requests{Txn: "billing-txn"}, kafkatest.Requests{Txn: "shipping-txn"}},
 			{produces, kafkatest.Requests{Client: "billing"}, kafkatest.Requests{Client: "shipping"}},
 			{nil, kafkatest.Requests{Client: "billing"}, kafkatest.Requests{Client: "shipping"}},
 		}

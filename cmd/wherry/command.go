@@ -16,7 +16,8 @@ type command struct {
 	name    string
 	summary string // one line, for the list of commands
 	// run does the work until it is done or ctx is. A usageError makes the
-	// exit code 2, a partialError 3, flag.ErrHelp 0, any other error 1.
+	// exit code 2, a partialError 3, flag.ErrHelp 0, a codeError its own, any
+	// other error 1.
 	run func(ctx context.Context, args []string, stdout, stderr io.Writer) error
 }
 
@@ -25,6 +26,7 @@ func commands() []command {
 	return []command{
 		brokerCommand,
 		dlqCommand,
+		doctorCommand,
 		versionCommand,
 	}
 }
@@ -42,6 +44,22 @@ func (e *usageError) Error() string { return e.text }
 type partialError struct{ text string }
 
 func (e *partialError) Error() string { return e.text }
+
+// codeError is an error with an exit code of its own. Without an err all has
+// been said.
+type codeError struct {
+	code int
+	err  error
+}
+
+func (e *codeError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e *codeError) Unwrap() error { return e.err }
 
 // run runs the subcommand that args name and returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -85,7 +103,14 @@ func exitCode(err error, stderr io.Writer) int {
 		say(stderr, "wherry: %s: see \"wherry help\"\n", printable(err.Error()))
 		return 2
 	}
+	coded, hasCode := errors.AsType[*codeError](err)
+	if hasCode && coded.err == nil {
+		return coded.code
+	}
 	say(stderr, "wherry: %s\n", printable(strings.ReplaceAll(err.Error(), "\n", "; ")))
+	if hasCode {
+		return coded.code
+	}
 	if _, partial := errors.AsType[*partialError](err); partial {
 		return 3
 	}
@@ -118,9 +143,13 @@ func parse(flags *flag.FlagSet, args []string, intro string, stdout, stderr io.W
 	return err
 }
 
+// many reports whether an operand may stand any number of times.
+func many(operand string) bool { return strings.HasSuffix(operand, "...") }
+
 // parseOperands is parse for a command with operands, which may stand before
 // and after flags, and with groups of flags that other commands have too: each
-// is a FlagSet named by its title.
+// is a FlagSet named by its title. A last operand that ends in "..." stands for
+// any number of them.
 func parseOperands(flags *flag.FlagSet, groups []*flag.FlagSet, operands, args []string, intro string, stdout, stderr io.Writer) ([]string, error) {
 	own := flag.NewFlagSet("", flag.ContinueOnError)
 	flags.VisitAll(func(f *flag.Flag) { own.Var(f.Value, f.Name, f.Usage) })
@@ -130,7 +159,11 @@ func parseOperands(flags *flag.FlagSet, groups []*flag.FlagSet, operands, args [
 	flags.Usage = func() {
 		say(flags.Output(), "Usage: wherry %s", flags.Name())
 		for _, o := range operands {
-			say(flags.Output(), " <%s>", o)
+			form := " <%s>"
+			if many(o) {
+				form = " [%s]"
+			}
+			say(flags.Output(), form, o)
 		}
 		say(flags.Output(), " [flags]\n\n%s\n\nFlags:\n", intro)
 		for _, g := range append([]*flag.FlagSet{own}, groups...) {
@@ -159,12 +192,12 @@ func parseOperands(flags *flag.FlagSet, groups []*flag.FlagSet, operands, args [
 		if args = flags.Args(); len(args) == 0 {
 			break
 		}
-		if len(given) == len(operands) {
+		if len(given) >= len(operands) && (len(operands) == 0 || !many(operands[len(operands)-1])) {
 			return nil, &usageError{text: fmt.Sprintf("%s takes no argument %q", flags.Name(), args[0])}
 		}
 		given, args = append(given, args[0]), args[1:]
 	}
-	if len(given) < len(operands) {
+	if len(given) < len(operands) && !many(operands[len(given)]) {
 		return nil, &usageError{text: fmt.Sprintf("%s needs a <%s>", flags.Name(), operands[len(given)])}
 	}
 	return given, nil

@@ -24,8 +24,10 @@ type deciding struct {
 var replayCommand = deciding{"replay", "Replay", `Replays dead letters: copies each record that failed, byte for byte, to the topic
 that it failed in, and marks the letter in the ledger, so that another run does
 not copy it again. A letter that was replayed -max-replays times already is parked
-instead. An interrupted replay is ended by starting it again. Copies are made at
-least once: after a crash those of the last 100 ms are made a second time.
+instead. An interrupted replay, also a killed one, is ended by starting it again:
+copies and marks are in transactions of the id <topic>.replay, so that consumers
+with isolation.level=read_committed see each copy once. Others also see those of
+transactions that were aborted.
 
   wherry dlq replay billing.dlq -since 2h -dry-run
   wherry dlq replay billing.dlq -type '*pay.Timeout' -rate 50

@@ -88,6 +88,9 @@ func jsonBytes(b []byte) (text *string, raw []byte) {
 // jsonReport is a report as -json writes it.
 type jsonReport struct {
 	Run       string        `json:"run"`
+	By        string        `json:"by"`
+	Why       string        `json:"why,omitempty"`
+	Began     time.Time     `json:"began"`
 	Topic     string        `json:"topic"`
 	Action    dlq.Action    `json:"action"`
 	DryRun    bool          `json:"dryRun"`
@@ -99,7 +102,6 @@ type jsonReport struct {
 	Discarded int           `json:"discarded"`
 	Failed    int           `json:"failed"`
 	Unsettled int           `json:"unsettled"`
-	Unmarked  int           `json:"unmarked"`
 	Failures  []jsonFailure `json:"failures"`
 	Counts    jsonCounts    `json:"counts"`
 	Seconds   float64       `json:"seconds"`
@@ -130,9 +132,9 @@ type jsonAge struct {
 
 func reportJSON(r *dlq.Replayer, report dlq.Report) jsonReport {
 	j := jsonReport{
-		Run: report.Run, Topic: r.Topic, Action: r.Action, DryRun: r.DryRun, Read: report.Read, Decided: report.Decided, Selected: report.Selected,
+		Run: report.Run, By: report.By, Why: report.Why, Began: report.Began.UTC(), Topic: r.Topic, Action: r.Action, DryRun: r.DryRun, Read: report.Read, Decided: report.Decided, Selected: report.Selected,
 		Replayed: report.Replayed, Parked: report.Parked, Discarded: report.Discarded,
-		Failed: report.Failed, Unsettled: report.Unsettled, Unmarked: report.Unmarked,
+		Failed: report.Failed, Unsettled: report.Unsettled,
 		Failures: []jsonFailure{}, Counts: countsJSON(report.Counts), Seconds: report.Took.Seconds(),
 	}
 	for _, f := range report.Failures {

@@ -99,7 +99,7 @@ func listRow(e dlq.Entry, decided bool) []string {
 	if decided {
 		state := ""
 		if d := e.Decision; d != nil {
-			state = string(d.Action) + " " + clock(d.At)
+			state = string(d.Action) + " " + clock(d.At) + " by " + d.By
 		}
 		row = append(row, state)
 	}

@@ -49,8 +49,7 @@ func writeReport(w io.Writer, r *dlq.Replayer, report dlq.Report) {
 		{report.Parked, would + "parked " + parked},
 		{report.Discarded, would + "discarded"},
 		{report.Failed, "failed, and stay undecided"},
-		{report.Unsettled, "unsettled: they may have been copied, another run copies them again"},
-		{report.Unmarked, "of those copied are not marked: another run copies them again"},
+		{report.Unsettled, "unsettled: all of them are done or none is, another run finds out"},
 		{report.Decided, "passed over, decided before"},
 	} {
 		if line.n > 0 {
@@ -59,6 +58,13 @@ func writeReport(w io.Writer, r *dlq.Replayer, report dlq.Report) {
 	}
 	if report.Selected == 0 {
 		say(w, "No letter is selected, of %d.\n", report.Read)
+	}
+	if !r.DryRun && report.Selected > 0 {
+		why := ""
+		if report.Why != "" {
+			why = ": " + report.Why
+		}
+		say(w, "%s\n", printable("by "+report.By+", "+clock(report.Began)+", run "+report.Run+why))
 	}
 	if r.DryRun && report.Selected > 0 {
 		writeCounts(w, report.Counts)

@@ -84,13 +84,42 @@ func callWith(t *testing.T, env []string, args ...string) (code int, stdout, std
 	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
 }
 
-// count is how many records a topic holds.
+// count is how many records that are committed a topic holds.
 func (l letters) count(t *testing.T, topic string) (n int64) {
 	t.Helper()
-	ends, err := kadm.NewClient(l.cl).ListEndOffsets(t.Context(), topic)
+	return int64(len(l.content(t, topic)))
+}
+
+// content is what is committed in a topic of one partition.
+func (l letters) content(t *testing.T, topic string) (all []*kgo.Record) {
+	t.Helper()
+	ends, err := kadm.NewClient(l.cl).ListCommittedOffsets(t.Context(), topic)
 	require.NoError(t, err)
-	ends.Each(func(o kadm.ListedOffset) { n += max(0, o.Offset) })
-	return n
+	end, _ := ends.Lookup(topic, 0)
+	in := l.Client(t, kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().AtStart()}}),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
+	defer in.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), l.Timeout)
+	defer cancel()
+	for next := int64(0); next < end.Offset; {
+		fetches := in.PollFetches(ctx)
+		require.NoError(t, fetches.Err0())
+		for r := range fetches.RecordsAll() {
+			if next = r.Offset + 1; !r.Attrs.IsControl() {
+				all = append(all, r)
+			}
+		}
+	}
+	return all
+}
+
+// counts is a report of what was done without its last line, which says who did
+// it.
+func counts(t *testing.T, report string) string {
+	t.Helper()
+	at := strings.LastIndex(strings.TrimRight(report, "\n"), "\n") + 1
+	require.Regexp(t, `^by \S+@\S+, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d, run [0-9a-f]{16}\n$`, report[at:])
+	return report[:at]
 }
 
 func lines(text string) []string { return strings.Split(strings.TrimRight(text, "\n"), "\n") }
@@ -113,7 +142,7 @@ func TestDLQList_IsATableOfWhatIsNotDecided(t *testing.T) {
 	got = lines(l.ok(t, "dlq", "ls", "-decided", "dead"))
 	require.Len(t, got, 4)
 	require.Regexp(t, `DECIDED +ERROR$`, got[0])
-	require.Regexp(t, `discarded \d{4}-\d\d-\d\d \d\d:\d\d:\d\d  \*pay`, got[3])
+	require.Regexp(t, `discarded \d{4}-\d\d-\d\d \d\d:\d\d:\d\d by \S+@\S+  \*pay`, got[3])
 	require.Empty(t, l.ok(t, "dlq", "ls", "dead", "-since", "10m"))
 }
 
@@ -196,25 +225,28 @@ func TestDLQReplay_CopiesWhatIsSelectedAndSaysSo(t *testing.T) {
 	require.Zero(t, l.count(t, "orders"))
 
 	require.Equal(t, "      2 replayed to the topics that the records failed in, for group billing alone\n",
-		l.ok(t, "dlq", "replay", "dead", "-key", "o-1", "-key", "o-3", "-group", "billing", "-yes", "-rate", "100"))
+		counts(t, l.ok(t, "dlq", "replay", "dead", "-key", "o-1", "-key", "o-3", "-group", "billing", "-yes", "-rate", "100")))
 	r := kafkatest.NextRecord(t, l.Cluster, "orders")
 	require.Equal(t, "o-1", string(r.Key))
 	require.Contains(t, r.Headers, kgo.RecordHeader{Key: "wherry-only-group", Value: []byte("billing")})
 
-	require.Equal(t, "      3 replayed to the topics that the records failed in\n      2 passed over, decided before\n", l.ok(t, "dlq", "replay", "dead", "-yes"))
+	require.Equal(t, "      3 replayed to the topics that the records failed in\n      2 passed over, decided before\n", counts(t, l.ok(t, "dlq", "replay", "dead", "-yes")))
 	require.Equal(t, "      5 passed over, decided before\nNo letter is selected, of 5.\n", l.ok(t, "dlq", "replay", "dead", "-yes"))
 	require.EqualValues(t, 5, l.count(t, "orders"))
 
 	var report map[string]any
-	require.NoError(t, json.Unmarshal([]byte(l.ok(t, "dlq", "replay", "dead", "-yes", "-decided", "-limit", "2", "-json")), &report))
+	require.NoError(t, json.Unmarshal([]byte(l.ok(t, "dlq", "replay", "dead", "-yes", "-decided", "-limit", "2", "-json", "-by", "ada", "-why", "the bank is open")), &report))
+	require.Equal(t, []any{"ada", "the bank is open"}, []any{report["by"], report["why"]})
+	_, err := time.Parse(time.RFC3339Nano, report["began"].(string))
+	require.NoError(t, err)
 	require.InDelta(t, 2, report["replayed"], 0)
 	require.Equal(t, "replayed", report["action"])
 }
 
 func TestDLQPark_AndReplayWhatWasParked(t *testing.T) {
 	l := newLetters(t, 2)
-	require.Equal(t, "      2 parked to dead.parked\n", l.ok(t, "dlq", "park", "dead", "-yes"))
-	require.Equal(t, "      2 replayed to the topics that the records failed in\n", l.ok(t, "dlq", "replay", "dead.parked", "-yes"))
+	require.Equal(t, "      2 parked to dead.parked\n", counts(t, l.ok(t, "dlq", "park", "dead", "-yes")))
+	require.Equal(t, "      2 replayed to the topics that the records failed in\n", counts(t, l.ok(t, "dlq", "replay", "dead.parked", "-yes")))
 	require.EqualValues(t, 2, l.count(t, "orders"))
 }
 
@@ -226,7 +258,7 @@ func TestDLQReplay_ExitsWithThreeWhenSomeLettersFailed(t *testing.T) {
 	})
 	code, stdout, stderr := l.wherry(t, "dlq", "replay", "dead", "-yes")
 	require.Equal(t, 3, code)
-	require.Equal(t, "      1 replayed to the topics that the records failed in\n      1 failed, and stay undecided\n", stdout)
+	require.Equal(t, "      1 replayed to the topics that the records failed in\n      1 failed, and stay undecided\n", counts(t, stdout))
 	require.Contains(t, stderr, "wherry: letter dead/0/0: copying to gone: topic gone does not exist")
 	require.Contains(t, stderr, "wherry: 1 of 2 letters failed and stay undecided\n")
 }

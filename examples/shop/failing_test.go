@@ -82,7 +82,7 @@ func TestOrderWhosePaymentFailsIsCancelledAndTheLogTellsItsStory(t *testing.T) {
 	}
 	require.Len(t, p.logs.lines("retry: failed, trying again"), 3)
 	settled(t, p.brokers, orders.Group, events.PaymentFailed.Topic, events.BillingDeadLetters)
-	settled(t, p.brokers, orders.Group, events.OrdersInbox)
+	settled(t, p.brokers, orders.DecidingGroup, events.OrdersInbox)
 	require.Len(t, about(t, p.brokers, events.PaymentFailed.Topic, o.ID, 1), 1)
 	require.Len(t, about(t, p.brokers, events.BillingDeadLetters, o.ID, 1), 1)
 	require.Empty(t, read(t, p.brokers, events.PaymentCreated.Topic, 0))
@@ -321,7 +321,7 @@ func TestOrderIsCancelledOnceThoughTheBinaryIsKilledWhileItIsTriedAgain(t *testi
 	p.becomes(o.ID, events.Cancelled)
 	settled(t, p.brokers, billing.Group, events.OrderCreated.Topic)
 	settled(t, p.brokers, orders.Group, events.PaymentFailed.Topic, events.BillingDeadLetters)
-	settled(t, p.brokers, orders.Group, events.OrdersInbox)
+	settled(t, p.brokers, orders.DecidingGroup, events.OrdersInbox)
 	require.Len(t, about(t, p.brokers, events.OrderCancelled.Topic, o.ID, 1), 1)
 	require.NotEmpty(t, about(t, p.brokers, events.BillingDeadLetters, o.ID, 1))
 	require.Len(t, p.list(), 1)

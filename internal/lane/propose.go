@@ -1,10 +1,5 @@
 package lane
 
-import (
-	"cmp"
-	"slices"
-)
-
 // Proposal is what a transaction may commit of a lane.
 type Proposal struct {
 	Low     Mark
@@ -243,8 +238,3 @@ func (l *Lane) Era() uint64 {
 
 // Era is that of the lane when Work was called for the record. It is for Work.
 func (it *Item) Era() uint64 { return it.era }
-
-// InOrder sorts items of one lane by their place in the partition.
-func InOrder(items []*Item) {
-	slices.SortFunc(items, func(a, b *Item) int { return cmp.Compare(a.seq, b.seq) })
-}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -42,52 +43,43 @@ func service(cl *kgo.Client) *orders.Service {
 	}
 }
 
-// created returns how often order.created was told.
+// created returns how often order.created was told, each time in a transaction,
+// whose mark counts too.
 func created(t *testing.T, c *kfake.Cluster) (n int64) {
 	t.Helper()
 	for p := range int32(4) {
 		n += c.PartitionInfo(events.OrderCreated.Topic, p).HighWatermark
 	}
-	return n
+	return n / 2
 }
 
-func TestOrderWhoseEventWasRefusedIsToldAtTheNextStart(t *testing.T) {
+// Neither the row nor the event is there without the other.
+func TestOrderWhoseRowOrEventIsRefusedIsNotPlacedButADeadLetter(t *testing.T) {
 	t.Parallel()
-	c, cl := cluster(t)
-	first := service(cl)
-	stop := kafkatest.Run(t, first)
-	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: events.OrderCreated.Topic, Err: kerr.TopicAuthorizationFailed, Count: 1})
-	_, err := first.Place(t.Context(), newOrder)
-	var unconfirmed *orders.UnconfirmedError
-	require.ErrorAs(t, err, &unconfirmed)
-	require.ErrorIs(t, err, kerr.TopicAuthorizationFailed)
-	require.Zero(t, created(t, c))
-	require.NoError(t, stop())
+	for _, topic := range []string{events.OrderCreated.Topic, events.OrdersTable} {
+		t.Run(topic, func(t *testing.T) {
+			t.Parallel()
+			c, cl := cluster(t)
+			s := service(cl)
+			kafkatest.Run(t, s)
+			c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.TopicAuthorizationFailed, Count: 1})
+			_, err := s.Place(t.Context(), newOrder)
+			var unconfirmed *orders.UnconfirmedError
+			require.ErrorAs(t, err, &unconfirmed)
 
-	second := service(cl)
-	kafkatest.Run(t, second)
-	require.EqualValues(t, 1, created(t, c))
-	all, err := second.List(t.Context())
-	require.NoError(t, err)
-	require.Len(t, all, 1)
-	require.Equal(t, unconfirmed.OrderID, all[0].ID)
-	require.Equal(t, events.Pending, all[0].Status)
-}
-
-func TestOrderWhoseRowWasRefusedIsNotTold(t *testing.T) {
-	t.Parallel()
-	c, cl := cluster(t)
-	s := service(cl)
-	kafkatest.Run(t, s)
-	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: events.OrdersTable, Err: kerr.TopicAuthorizationFailed, Count: 1})
-	_, err := s.Place(t.Context(), newOrder)
-	require.ErrorIs(t, err, kerr.TopicAuthorizationFailed)
-	_, err = s.Place(t.Context(), newOrder)
-	require.NoError(t, err)
-	require.EqualValues(t, 1, created(t, c))
-	all, err := s.List(t.Context())
-	require.NoError(t, err)
-	require.Len(t, all, 1)
+			_, err = s.Place(t.Context(), newOrder)
+			require.NoError(t, err)
+			all, err := s.List(t.Context())
+			require.NoError(t, err)
+			require.Len(t, all, 1)
+			require.NotEqual(t, unconfirmed.OrderID, all[0].ID)
+			letters, err := kadm.NewClient(cl).ListEndOffsets(t.Context(), orders.DeadLetters)
+			require.NoError(t, err)
+			n := int64(0)
+			letters.Each(func(o kadm.ListedOffset) { n += o.Offset })
+			require.EqualValues(t, 2, n, "a letter and the mark of its transaction")
+		})
+	}
 }
 
 func TestOrderIsPlacedThoughItsCallerHasGone(t *testing.T) {
