@@ -67,7 +67,10 @@ func TestExactBreak_StopAtAnyRequest(t *testing.T) {
 							}
 							k.Sleep(t, 50*time.Millisecond)
 						}
-						hit, began := f.Hits() > 0, time.Now()
+						if f.Hits() == 0 {
+							t.Log("there are not so many of these: stopped when idle")
+						}
+						began := time.Now()
 						cancel()
 						err := <-end
 						require.LessOrEqual(t, time.Since(began), 8*time.Second)
@@ -77,9 +80,6 @@ func TestExactBreak_StopAtAnyRequest(t *testing.T) {
 						require.EqualValues(t, 8*9, sum(committed(t, k, "g", "order.placed")))
 						requireCounts(t, k, 8, 9)
 						require.NoError(t, stop())
-						if !hit {
-							t.Skip("there are not so many")
-						}
 					})
 				})
 			}
