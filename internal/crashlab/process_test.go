@@ -149,9 +149,10 @@ func TestProcess_IsFrozen(t *testing.T) {
 	_, err = l.Start(Death{})
 	require.NoError(t, err)
 	feeding := make(chan error, 1)
-	go func() { feeding <- l.Feed(t.Context(), 0, 800, 200) }()
-	for range 2 {
-		require.Eventually(t, func() bool { return l.Fed()%100 > 50 }, time.Minute, time.Millisecond)
+	go func() { feeding <- l.Feed(t.Context(), 0, int(400*l.Session.Seconds()), 100) }()
+	for round := range 2 {
+		begun := int(float64(1+2*round) * 50 * l.Session.Seconds())
+		require.Eventually(t, func() bool { return l.Fed() > begun }, time.Minute, time.Millisecond)
 		first.Freeze()
 		fed := l.Fed()
 		select {
@@ -159,7 +160,7 @@ func TestProcess_IsFrozen(t *testing.T) {
 		case <-first.Exited():
 		}
 		first.Thaw()
-		require.Greater(t, l.Fed(), fed)
+		require.Greater(t, l.Fed(), fed, "no inputs while it was frozen")
 		l.Sample(t.Context())
 	}
 	require.NoError(t, <-feeding)
