@@ -30,11 +30,11 @@ const (
 	// Consumer is idle, and at most every 2 ms when it is not. Effects outside
 	// of Kafka are still at least once, and so are calls of the handler.
 	//
-	// Producers are named <group>.<topic>.<partition>, after the lowest
+	// Producers are named <group>/<topic>/<partition>, after the lowest
 	// partition that the process has, so there are never more transactional ids
 	// than partitions, and whoever takes a partition over fences what its former
 	// owner left open. Where access is controlled, the user needs WRITE and
-	// DESCRIBE on transactional ids with the prefix of the group.
+	// DESCRIBE on transactional ids with the prefix "<group>/".
 	ExactlyOnce
 )
 

@@ -67,19 +67,19 @@ func TestExactBreak_StopAtAnyRequest(t *testing.T) {
 							}
 							k.Sleep(t, 50*time.Millisecond)
 						}
-						hit, began := f.Hits() > 0, time.Now()
+						if f.Hits() == 0 {
+							t.Log("there are not so many of these: stopped when idle")
+						}
+						began := time.Now()
 						cancel()
 						err := <-end
-						require.LessOrEqual(t, time.Since(began), 16*time.Second)
+						require.LessOrEqual(t, time.Since(began), 8*time.Second)
 						require.NoError(t, err)
 						stop := kafkatest.Run(t, counting(t, k, "successor", wherry.Order(skip%2)))
 						k.Sleep(t, 40*time.Second)
 						require.EqualValues(t, 8*9, sum(committed(t, k, "g", "order.placed")))
 						requireCounts(t, k, 8, 9)
 						require.NoError(t, stop())
-						if !hit {
-							t.Skip("there are not so many")
-						}
 					})
 				})
 			}

@@ -28,9 +28,10 @@ import (
 //
 // A handler sees what it wrote itself, what handlers before it wrote, committed
 // or not, and what is committed. Writes of an attempt that failed are dropped,
-// as its outputs are. Handlers that run side by side (an Order other than
-// ByPartition) must not write the same key, unless it is the key of their
-// record and the Order is ByKey.
+// as its outputs are. Handlers that run side by side must not write the same key:
+// those of an Order other than ByPartition, unless it is the key of their record
+// and the Order is ByKey; and those of several topics, among them the delay topics
+// of retry.Topics, whatever the Order.
 //
 // Only its Consumer may write to the topic. Others read it as a [Table], or with
 // any client that has isolation.level=read_committed. An OwnedTable is a name
