@@ -111,6 +111,9 @@ func TestProcess_DiesAtARequest(t *testing.T) {
 		kmsg.InitProducerID: {1}, kmsg.OffsetFetch: {1}, kmsg.JoinGroup: {1, 2},
 	}
 	for i, key := range Deadly() {
+		if os.Getenv("KAFKATEST_BROKERS") != "" { // where a test takes 10 s, and they take turns
+			numbers[key] = numbers[key][len(numbers[key])-1:]
+		}
 		for j, n := range numbers[key] {
 			d := Death{Key: key, N: n, After: (i+j)%2 == 0}
 			t.Run(d.String(), func(t *testing.T) {
