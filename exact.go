@@ -84,6 +84,7 @@ type entry struct {
 	writes  bool          // to owned tables
 	suspect bool          // of being what the brokers refuse
 	doubts  int           // how often it was that alone
+	apart   bool          // its outputs are too large together, and are sent one by one
 	state   int64         // of its partition of owned tables, if it rests on them
 	era     uint64        // of its lane
 }
