@@ -76,6 +76,7 @@ type exact struct {
 // entry is a record that joined.
 type entry struct {
 	p       *partition
+	d       *delivery
 	it      *lane.Item
 	outputs []*kgo.Record
 	bytes   int           // of the outputs
@@ -84,13 +85,14 @@ type entry struct {
 	writes  bool          // to owned tables
 	suspect bool          // of being what the brokers refuse
 	doubts  int           // how often it was that alone
+	apart   bool          // its outputs are too large together, and are sent one by one
 	state   int64         // of its partition of owned tables, if it rests on them
 	era     uint64        // of its lane
 }
 
 // join takes in a record whose chain returned nil.
 func (x *exact) join(p *partition, d *delivery, it *lane.Item, outputs []*kgo.Record) {
-	e := &entry{p: p, it: it, outputs: outputs, era: it.Era()}
+	e := &entry{p: p, d: d, it: it, outputs: outputs, era: it.Era()}
 	for _, r := range outputs {
 		e.bytes += size(r)
 	}
@@ -99,7 +101,7 @@ func (x *exact) join(p *partition, d *delivery, it *lane.Item, outputs []*kgo.Re
 		e.rests = true
 		if x.stale(e) {
 			x.mu.Unlock()
-			it.Redo() // it has read what was rolled back since
+			e.redo() // it has read what was rolled back since
 			return
 		}
 		e.writes = x.tables.write(p.partition, outputs)
@@ -140,7 +142,7 @@ func (x *exact) take() {
 	}
 	for _, e := range stale {
 		e.end(errRolledBack)
-		e.it.Redo()
+		e.redo()
 	}
 	for _, l := range held {
 		l.Release()
@@ -295,6 +297,12 @@ func (x *exact) done(pl *plan) {
 	if len(pl.entries) > 0 && pl.entries[0].suspect {
 		x.most *= 2
 	}
+}
+
+// redo has the record run again, as if it had not been.
+func (e *entry) redo() {
+	e.d.interrupted.Store(true)
+	e.it.Redo()
 }
 
 // end ends the spans of the entry's outputs.

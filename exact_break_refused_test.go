@@ -2,8 +2,8 @@ package wherry_test
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -19,7 +19,7 @@ import (
 // noise are bytes that no compression makes less.
 func noise(n int) []byte {
 	b := make([]byte, n)
-	_, _ = rand.NewChaCha8([32]byte{}).Read(b)
+	_, _ = rand.Read(b)
 	return b
 }
 

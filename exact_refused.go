@@ -2,7 +2,10 @@ package wherry
 
 import (
 	"context"
+	"errors"
 	"slices"
+
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/wherry-go/wherry/internal/txn"
 )
@@ -42,6 +45,10 @@ func (x *exact) refused(ctx context.Context, pl *plan, errs []error) error {
 	}
 	const tries = 3
 	e := suspects[0]
+	if err := found[e].Err; len(e.outputs) > 1 && !e.apart && (errors.Is(err, kerr.MessageTooLarge) || errors.Is(err, kerr.RecordListTooLarge)) {
+		e.apart = true // kgo puts what goes to one partition into one batch
+		return nil
+	}
 	if e.doubts++; certain || len(pl.entries) == 1 && e.doubts >= tries {
 		x.refuse(e, found[e])
 	}
@@ -71,5 +78,6 @@ func (x *exact) refuse(e *entry, err *OutputError) {
 		x.run.cannot(e.p.topicPartition, e.it, &RecordError{Cause: CauseRejected, Err: err})
 		return
 	}
+	e.d.interrupted.Store(true) // nothing came of this run
 	e.it.Again(err)
 }

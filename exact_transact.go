@@ -31,7 +31,7 @@ func (x *exact) transact(ctx context.Context, pl *plan) error {
 		return x.failed(ctx, "no transaction can be begun", err)
 	}
 	x.begin(pl)
-	if errs := w.Produce(ctx, pl.outputs); errs != nil {
+	if errs := produced(ctx, w, pl); errs != nil {
 		x.abort(ctx)
 		return x.refused(ctx, pl, errs)
 	}
@@ -58,6 +58,21 @@ func (x *exact) transact(ctx context.Context, pl *plan) error {
 		return x.settle(ctx)
 	}
 	x.done(pl)
+	return nil
+}
+
+// produced produces the outputs of a plan and returns the error of each, or nil.
+func produced(ctx context.Context, w *txn.Writer, pl *plan) []error {
+	if len(pl.entries) > 1 || !pl.entries[0].apart {
+		return w.Produce(ctx, pl.outputs)
+	}
+	for i := range pl.outputs {
+		if found := w.Produce(ctx, pl.outputs[i:i+1]); found != nil {
+			errs := make([]error, len(pl.outputs))
+			errs[i] = found[0]
+			return errs
+		}
+	}
 	return nil
 }
 

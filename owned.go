@@ -31,7 +31,8 @@ import (
 // as its outputs are. Handlers that run side by side must not write the same key:
 // those of an Order other than ByPartition, unless it is the key of their record
 // and the Order is ByKey; and those of several topics, among them the delay topics
-// of retry.Topics, whatever the Order.
+// of retry.Topics, whatever the Order. The messages of a batch ([Event.Batch]) do
+// not see each other's writes: read and write a key once in a batch, or use ByKey.
 //
 // Only its Consumer may write to the topic. Others read it as a [Table], or with
 // any client that has isolation.level=read_committed. An OwnedTable is a name
