@@ -48,6 +48,7 @@ type sim struct {
 
 	members []*simMember // that are alive, or think so
 	started int
+	crashes []crash
 	samples []Sample
 	quiet   bool // no report of what happens is wanted
 
@@ -266,12 +267,15 @@ func (s *sim) pass(limit time.Duration, ok func() bool) bool {
 // by now.
 func (s *sim) end() []Finding {
 	s.t.Helper()
-	if len(s.members) == 0 {
-		s.start()
+	for _, c := range s.crashes {
+		c.f.Remove()
 	}
 	require.True(s.t, s.pass(10*time.Minute, s.allFed), "the inputs could not be sent")
 	var why string
 	done := s.pass(10*time.Minute, func() bool {
+		if s.bury(); len(s.members) == 0 {
+			s.start()
+		}
 		var err error
 		if why, err = s.reader.Behind(s.t.Context()); err != nil {
 			why = err.Error()
