@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/wherry-go/wherry/internal/planted"
 	"github.com/wherry-go/wherry/kafkatest"
 )
 
@@ -168,4 +170,34 @@ func TestProcess_IsFrozen(t *testing.T) {
 	}
 	require.NoError(t, <-feeding)
 	l.judge(t)
+}
+
+// A process whose heartbeats do not arrive is thrown out of its group while it
+// goes on: what it commits is refused. With fencing planted off it is not, and
+// that is found.
+func TestProcess_IsNotHeard(t *testing.T) {
+	t.Parallel()
+	for _, plant := range []planted.Fault{planted.None, planted.NoFencing} {
+		t.Run(plant.String(), func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, "wherry", ByKey)
+			l.Plant = plant.String()
+			first, err := l.Start(Death{Key: kmsg.Heartbeat, N: 5, Mute: 4 * l.Session})
+			require.NoError(t, err)
+			_, err = l.Start(Death{})
+			require.NoError(t, err)
+			<-first.Ready()
+			require.NoError(t, l.Feed(t.Context(), 0, int(600*l.Session.Seconds()), 100))
+			if plant == planted.None {
+				l.judge(t)
+				return
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+			defer cancel()
+			require.NoError(t, l.Settle(ctx))
+			findings, err := l.Judge(ctx)
+			require.NoError(t, err)
+			require.True(t, slices.ContainsFunc(findings, func(f Finding) bool { return f.Kind == "doubled" }), "%d findings", len(findings))
+		})
+	}
 }
