@@ -125,7 +125,7 @@ type crash struct {
 
 // bury takes processes that have crashed out of those that are alive, and
 // reports whether there were any.
-func (s *sim) bury() (any bool) {
+func (s *sim) bury() (some bool) {
 	for i := 0; i < len(s.crashes); i++ {
 		c := s.crashes[i]
 		if c.f.Hits() == 0 {
@@ -133,11 +133,11 @@ func (s *sim) bury() (any bool) {
 		}
 		s.crashes = append(s.crashes[:i:i], s.crashes[i+1:]...)
 		i--
-		any = true
+		some = true
 		s.drop(c.m, c.how)
 		go func() { _ = c.m.stop() }()
 	}
-	return any
+	return some
 }
 
 // silence keeps the heartbeats of a process from the brokers for a time, and what
