@@ -109,7 +109,9 @@ type Consumer struct {
 	// What the guarantees depend on (the group, topics, offsets and their
 	// commits, rebalance callbacks) is the Consumer's own and not overridden.
 	// A [kgo.RecordPartitioner] belongs to Client: it is asked for every
-	// output without a [ToPartition].
+	// output without a [ToPartition]. The producer of transactions, a client
+	// of its own, is like Client and takes of these the compression, the batch
+	// size and the least age of metadata.
 	Opts []kgo.Opt
 	// Logger logs what an operator should know. nil means [slog.Default].
 	Logger *slog.Logger

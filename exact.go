@@ -30,11 +30,11 @@ const (
 	// Consumer is idle, and at most every 2 ms when it is not. Effects outside
 	// of Kafka are still at least once, and so are calls of the handler.
 	//
-	// Producers are named <group>.<topic>.<partition>, after the lowest
+	// Producers are named <group>/<topic>/<partition>, after the lowest
 	// partition that the process has, so there are never more transactional ids
 	// than partitions, and whoever takes a partition over fences what its former
 	// owner left open. Where access is controlled, the user needs WRITE and
-	// DESCRIBE on transactional ids with the prefix of the group.
+	// DESCRIBE on transactional ids with the prefix "<group>/".
 	ExactlyOnce
 )
 
@@ -76,6 +76,7 @@ type exact struct {
 // entry is a record that joined.
 type entry struct {
 	p       *partition
+	d       *delivery
 	it      *lane.Item
 	outputs []*kgo.Record
 	bytes   int           // of the outputs
@@ -91,7 +92,7 @@ type entry struct {
 
 // join takes in a record whose chain returned nil.
 func (x *exact) join(p *partition, d *delivery, it *lane.Item, outputs []*kgo.Record) {
-	e := &entry{p: p, it: it, outputs: outputs, era: it.Era()}
+	e := &entry{p: p, d: d, it: it, outputs: outputs, era: it.Era()}
 	for _, r := range outputs {
 		e.bytes += size(r)
 	}
@@ -100,7 +101,7 @@ func (x *exact) join(p *partition, d *delivery, it *lane.Item, outputs []*kgo.Re
 		e.rests = true
 		if x.stale(e) {
 			x.mu.Unlock()
-			it.Redo() // it has read what was rolled back since
+			e.redo() // it has read what was rolled back since
 			return
 		}
 		e.writes = x.tables.write(p.partition, outputs)
@@ -141,7 +142,7 @@ func (x *exact) take() {
 	}
 	for _, e := range stale {
 		e.end(errRolledBack)
-		e.it.Redo()
+		e.redo()
 	}
 	for _, l := range held {
 		l.Release()
@@ -296,6 +297,12 @@ func (x *exact) done(pl *plan) {
 	if len(pl.entries) > 0 && pl.entries[0].suspect {
 		x.most *= 2
 	}
+}
+
+// redo has the record run again, as if it had not been.
+func (e *entry) redo() {
+	e.d.interrupted.Store(true)
+	e.it.Redo()
 }
 
 // end ends the spans of the entry's outputs.

@@ -70,7 +70,7 @@ func TestExactBreak_WhereToBeginAgainIsAwaited(t *testing.T) {
 
 		ejectOnly(t, cl, "g")
 		// Somebody else does some, and has not ended its transaction.
-		w, err := txn.Open(t.Context(), cl, nil, "g.order.placed.7")
+		w, err := txn.Open(t.Context(), cl, nil, "g/order.placed/7")
 		require.NoError(t, err)
 		defer w.Close()
 		require.NoError(t, w.Begin())

@@ -181,7 +181,7 @@ func TestExactBreak_SecondProducersOfItsName(t *testing.T) {
 					cl := k.Client(t)
 					for range 40 {
 						sendRounds(t, k, 8, 1, time.Duration(1+3*pause)*time.Millisecond)
-						w, err := txn.Open(t.Context(), cl, nil, "g.order.placed.0")
+						w, err := txn.Open(t.Context(), cl, nil, "g/order.placed/0")
 						require.NoError(t, err)
 						if pause%2 == 0 { // and leaves a transaction open
 							require.NoError(t, w.Begin())

@@ -78,5 +78,6 @@ func (x *exact) refuse(e *entry, err *OutputError) {
 		x.run.cannot(e.p.topicPartition, e.it, &RecordError{Cause: CauseRejected, Err: err})
 		return
 	}
+	e.d.interrupted.Store(true) // nothing came of this run
 	e.it.Again(err)
 }

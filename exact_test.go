@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -140,4 +141,45 @@ func TestExactlyOnce_AFailedAttemptLeavesNothing(t *testing.T) {
 	require.Empty(t, readAll(t, k, "counted"))
 	require.Empty(t, readAll(t, k, "counts"))
 	require.Zero(t, sum(committed(t, k, "g", "order.placed")))
+}
+
+// Each partition has one name for producers, however often processes come and
+// go, and no two groups have the same.
+func TestExactlyOnce_NamesOfProducersAreBoundedAndTellGroupsApart(t *testing.T) {
+	t.Parallel()
+	k := kafkatest.NewCluster(t)
+	prefix := strings.ReplaceAll(strings.ToLower(t.Name()), "_", "")
+	in, of := prefix+".b.t", prefix+".t"
+	k.Create(t, kafkatest.Topic{Name: in, Partitions: 2}, kafkatest.Topic{Name: of, Partitions: 2}, kafkatest.Topic{Name: "copied", Partitions: 1})
+	groups := map[string]string{prefix: in, prefix + "." + prefix + ".b": of} // joined by dots, both would come to one name
+	for range 3 {
+		for group, topic := range groups {
+			c := &wherry.Consumer{
+				Client: k.Client(t), Group: group, Delivery: wherry.ExactlyOnce, Order: wherry.ByKey,
+				Handlers: []wherry.Route{{Topic: topic, Handler: func(ctx context.Context, r *kgo.Record) error {
+					return wherry.Publish(ctx, &kgo.Record{Topic: "copied", Value: r.Value})
+				}}},
+			}
+			stop := kafkatest.Run(t, c)
+			before := sum(committed(t, k, group, topic))
+			kafkatest.SendRecord(t, k, &kgo.Record{Topic: topic, Value: []byte("x")})
+			require.Eventually(t, func() bool { return sum(committed(t, k, group, topic)) > before }, patience, 10*time.Millisecond)
+			require.NoError(t, stop())
+		}
+	}
+	all, err := kadm.NewClient(k.Client(t)).ListTransactions(t.Context(), nil, nil)
+	require.NoError(t, err)
+	var ids []string
+	for _, id := range all.TransactionalIDs() {
+		if strings.HasPrefix(id, prefix) {
+			ids = append(ids, id)
+		}
+	}
+	var want []string
+	for group, topic := range groups {
+		for p := range 2 {
+			want = append(want, fmt.Sprintf("%s/%s/%d", group, topic, p))
+		}
+	}
+	require.ElementsMatch(t, want, ids)
 }

@@ -52,9 +52,10 @@ func (x *exact) name() *partition {
 }
 
 // transactionalID is the name of a producer: unique in the group, since one
-// member has the partition, and known to the partition's next owner.
+// member has the partition, and known to the partition's next owner. No topic has
+// a slash in its name, so no two groups come to the same one.
 func (r *run) transactionalID(tp topicPartition) string {
-	return fmt.Sprintf("%s.%s.%d", r.c.Group, tp.topic, tp.partition)
+	return fmt.Sprintf("%s/%s/%d", r.c.Group, tp.topic, tp.partition)
 }
 
 // producing are the options of the run's client that are for a producer.

@@ -90,7 +90,7 @@ func (t *Table[V]) follow(ctx context.Context, cl *kgo.Client, goal map[int32]in
 			case f.Err == nil:
 			case isLoss:
 				err = fmt.Errorf("the map is wrong now, run another Table: %w", loss)
-			case isKafka && !kafka.Retriable, client.Permanent(f.Err), errors.Is(f.Err, kgo.ErrMaxDecompress):
+			case isKafka && !kafka.Retriable && !errors.Is(f.Err, kerr.UnknownServerError), client.Permanent(f.Err), errors.Is(f.Err, kgo.ErrMaxDecompress):
 				err = fmt.Errorf("reading partition %d: %w", f.Partition, f.Err)
 			default:
 				log.WarnContext(ctx, "table: fetching failed, trying again", "partition", f.Partition, "error", f.Err)

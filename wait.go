@@ -64,6 +64,10 @@ func waiterFrom(ctx context.Context) *delivery {
 // its partition was taken away, or the Consumer stops. What its handler
 // returns is then no failure and does not count, and what is staged for it is
 // not sent. A policy asks before it counts or reports an error.
+//
+// Exactly once, it may also turn true after the handler returned: the record
+// is handled again, because a broker refused its outputs or because it rests on
+// what was rolled back. What a policy keeps in memory of a record is void then.
 func Interrupted(ctx context.Context) bool {
 	d := waiterFrom(ctx)
 	return d != nil && (d.Err() != nil || d.interrupted.Load())

@@ -84,6 +84,18 @@ func TestEffects_Check(t *testing.T) {
 			records{rec("in", 0, 0, "k", "a"), rec("in", 0, 1, "k", "b"), rec("out", 0, 0, "k", "b"), rec("out", 0, 1, "k", "a")},
 			nil,
 		},
+		{
+			"dead letters have no order", dead,
+			records{rec("in", 0, 0, "k", "a"), rec("in", 0, 1, "k", "b"), rec("dead", 0, 0, "k", "b"), rec("dead", 0, 1, "k", "a")},
+			nil,
+		},
+		{
+			"nor where they are wanted", with(func(e *kafkatest.Effects) {
+				e.Instead, e.Want = []string{"dead"}, func(*kgo.Record) []string { return []string{"dead"} }
+			}),
+			records{rec("in", 0, 0, "k", "a"), rec("in", 0, 1, "k", "b"), rec("dead", 0, 0, "k", "b"), rec("dead", 0, 1, "k", "a")},
+			nil,
+		},
 		{"a dead letter in place of the output", dead, records{rec("in", 0, 0, "k", "a"), rec("dead", 0, 0, "k", "a")}, nil},
 		{
 			"a dead letter and the output", dead,

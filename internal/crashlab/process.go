@@ -167,7 +167,7 @@ func (p *Process) Err() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch code := p.cmd.ProcessState.ExitCode(); {
-	case p.killed, code == diedCode && p.Death.N > 0 && p.Death.Cut == 0, code == 0 && p.asked:
+	case p.killed, code == diedCode && p.Death.N > 0 && p.Death.Cut == 0 && p.Death.Mute == 0, code == 0 && p.asked:
 		return nil
 	default:
 		return fmt.Errorf("process %s ended by itself: %v; see its log", p.Name, p.cmd.ProcessState)

@@ -45,6 +45,7 @@ func Report(kafka string, rounds []Result) string {
 		{"a process was killed (SIGKILL)", all.Kills},
 		{"a process was frozen for longer than its session (SIGSTOP, SIGCONT)", all.Freezes},
 		{"a process was started that loses the network for 2 to 20 s", all.Cuts},
+		{"a process was started whose heartbeats are held back for longer than its session", all.Mutes},
 		{"a process was stopped (SIGTERM)", all.Stops},
 		{"a process was started", all.Starts},
 		{"a broker was killed and started again", all.Brokers},

@@ -58,6 +58,7 @@ type Result struct {
 	Kills    int            `json:"kills"`
 	Freezes  int            `json:"freezes"`
 	Cuts     int            `json:"cuts"`
+	Mutes    int            `json:"mutes"`
 	Stops    int            `json:"stops"`
 	Starts   int            `json:"starts"`
 	Brokers  int            `json:"brokers"` // that were killed
@@ -206,8 +207,8 @@ func (r *Round) disturb(ctx context.Context) error {
 		return r.replace()
 	}
 	p := alive[r.rand.IntN(len(alive))]
-	if p.Death.N > 0 && p.Death.Cut == 0 && r.rand.IntN(4) > 0 {
-		return nil // it is to end itself
+	if p.Death.N > 0 && r.rand.IntN(4) > 0 {
+		return nil // something is to happen to it already
 	}
 	switch what := r.rand.IntN(100); {
 	case what < 30:
@@ -237,6 +238,9 @@ func (r *Round) replace() error {
 	case what < 7:
 		d = death(r.Plan)
 		r.Plan++
+	case what < 8:
+		r.result.Mutes++
+		d = Death{Key: kmsg.Heartbeat, N: 1 + r.rand.IntN(10), Mute: r.between(12*time.Second, 20*time.Second)}
 	case what < 9:
 		r.result.Cuts++
 		d = Death{Key: Deadly()[r.rand.IntN(3)], N: 1 + r.rand.IntN(40), After: r.rand.IntN(2) == 0, Cut: r.between(2*time.Second, 20*time.Second)}
@@ -295,6 +299,7 @@ func Total(rounds []Result) (all Result) {
 		all.Kills += r.Kills
 		all.Freezes += r.Freezes
 		all.Cuts += r.Cuts
+		all.Mutes += r.Mutes
 		all.Stops += r.Stops
 		all.Starts += r.Starts
 		all.Brokers += r.Brokers

@@ -47,6 +47,7 @@ func (s *sim) between(from, to time.Duration) time.Duration {
 // fault makes one thing go wrong, drawn from the seed, and returns what ends it,
 // or nil.
 func (s *sim) fault() (over func()) {
+	s.bury()
 	if len(s.members) == 0 || len(s.members) == 1 && s.rand.IntN(3) == 0 {
 		s.start()
 		return nil
@@ -67,13 +68,8 @@ func (s *sim) fault() (over func()) {
 		if s.rand.IntN(2) == 0 {
 			strike, how = s.k.CrashAfter, "after"
 		}
-		f := strike(s.t, which)
-		if !s.pass(4*time.Second, func() bool { return f.Hits() > 0 }) {
-			f.Remove()
-			return nil
-		}
-		s.drop(m, "crashed "+how+" "+kind.Name())
-		go func() { _ = m.stop() }()
+		s.crashes = append(s.crashes, crash{strike(s.t, which), m, "crashed " + how + " " + kind.Name()})
+		s.pass(4*time.Second, s.bury)
 	case p < 50:
 		lose, how := s.k.Drop, "the request"
 		if s.rand.IntN(2) == 0 {
@@ -117,6 +113,31 @@ func (s *sim) fault() (over func()) {
 		return s.foreign(s.between(time.Second, 8*time.Second))
 	}
 	return nil
+}
+
+// crash is one that may come at any time: the answer after which a process is
+// to die may be a long one.
+type crash struct {
+	f   *kafkatest.Fault
+	m   *simMember
+	how string
+}
+
+// bury takes processes that have crashed out of those that are alive, and
+// reports whether there were any.
+func (s *sim) bury() (some bool) {
+	for i := 0; i < len(s.crashes); i++ {
+		c := s.crashes[i]
+		if c.f.Hits() == 0 {
+			continue
+		}
+		s.crashes = append(s.crashes[:i:i], s.crashes[i+1:]...)
+		i--
+		some = true
+		s.drop(c.m, c.how)
+		go func() { _ = c.m.stop() }()
+	}
+	return some
 }
 
 // silence keeps the heartbeats of a process from the brokers for a time, and what

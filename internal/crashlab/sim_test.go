@@ -2,12 +2,15 @@ package crashlab
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -45,6 +48,7 @@ type sim struct {
 
 	members []*simMember // that are alive, or think so
 	started int
+	crashes []crash
 	samples []Sample
 	quiet   bool // no report of what happens is wanted
 
@@ -263,12 +267,15 @@ func (s *sim) pass(limit time.Duration, ok func() bool) bool {
 // by now.
 func (s *sim) end() []Finding {
 	s.t.Helper()
-	if len(s.members) == 0 {
-		s.start()
+	for _, c := range s.crashes {
+		c.f.Remove()
 	}
 	require.True(s.t, s.pass(10*time.Minute, s.allFed), "the inputs could not be sent")
 	var why string
 	done := s.pass(10*time.Minute, func() bool {
+		if s.bury(); len(s.members) == 0 {
+			s.start()
+		}
 		var err error
 		if why, err = s.reader.Behind(s.t.Context()); err != nil {
 			why = err.Error()
@@ -291,9 +298,47 @@ func (s *sim) end() []Finding {
 	}
 	findings := Check(s.topics, log)
 	if !done {
-		findings = append(findings, Finding{"stuck", "after 10 minutes without a fault the group is behind: " + why})
+		return append(findings, Finding{"stuck", "after 10 minutes without a fault the group is behind: " + why})
+	}
+	// What users get says the same.
+	records := slices.Concat(log.In, log.A, log.B, log.Dead)
+	if err := public(s.topics).Check(records); (err != nil) != (len(findings) > 0) && !slices.ContainsFunc(findings, unseen) {
+		findings = append(findings, Finding{"lab", fmt.Sprintf("kafkatest.ExactlyOnce says otherwise: %v", err)})
 	}
 	return findings
+}
+
+// unseen are findings that only this laboratory can have, which knows of counts,
+// tables and failed attempts.
+func unseen(f Finding) bool {
+	return slices.Contains([]string{"count", "table", "half", "torn", "finished set", "offsets"}, f.Kind)
+}
+
+// public is the workload as kafkatest.ExactlyOnce is told of it.
+func public(topics Topics) kafkatest.Effects {
+	return kafkatest.Effects{
+		Inputs: []string{topics.In}, Outputs: []string{topics.A, topics.B}, Instead: []string{topics.Dead},
+		ID: func(r *kgo.Record) string {
+			in, err := readInput(r.Value)
+			if err != nil { // an output, which has a number too
+				var out Output
+				if json.Unmarshal(r.Value, &out) != nil {
+					return string(r.Value)
+				}
+				return strconv.Itoa(out.N)
+			}
+			return strconv.Itoa(in.N)
+		},
+		Want: func(r *kgo.Record) []string {
+			switch in, err := readInput(r.Value); {
+			case err != nil || in.Dead():
+				return []string{topics.Dead}
+			case in.Emits():
+				return []string{topics.A, topics.B}
+			}
+			return nil
+		},
+	}
 }
 
 // mustFind runs seeds until something is found, and fails the test if nothing

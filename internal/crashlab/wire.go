@@ -21,6 +21,7 @@ type Death struct {
 	N     int           `json:"n"`     // the first is 1; 0 is none
 	After bool          `json:"after"` // when the broker's answer has come; else before it is sent
 	Cut   time.Duration `json:"cut"`   // it lives, and has no network for so long; 0: it ends
+	Mute  time.Duration `json:"mute"`  // it lives, and its requests of this kind are held back for so long, with their connection
 }
 
 func (d Death) String() string {
@@ -30,6 +31,9 @@ func (d Death) String() string {
 	what, when := "ends", "before"
 	if d.Cut > 0 {
 		what = fmt.Sprintf("is cut off for %v", d.Cut.Round(time.Millisecond))
+	}
+	if d.Mute > 0 {
+		what = fmt.Sprintf("is not heard for %v", d.Mute.Round(time.Millisecond))
 	}
 	if d.After {
 		when = "after"
@@ -54,6 +58,20 @@ type Wire struct {
 	counts map[kmsg.Key]int
 	conns  map[*wired]bool // the open ones
 	until  time.Time       // there is no network
+	muted  time.Time       // until when requests of Death.Key are held back
+}
+
+// mute returns until when a request of this kind is held back, if it is.
+func (w *Wire) mute(key kmsg.Key) time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.Death.Mute == 0 || key != w.Death.Key || w.counts[key] < w.Death.N {
+		return time.Time{}
+	}
+	if w.muted.IsZero() {
+		w.muted = time.Now().Add(w.Death.Mute)
+	}
+	return w.muted
 }
 
 // errCut is what a process sees that has no network.
@@ -115,7 +133,7 @@ func (w *Wire) request(key kmsg.Key) (after bool) {
 		w.counts = map[kmsg.Key]int{}
 	}
 	w.counts[key]++
-	hit := w.Death.N > 0 && w.Death.Key == key && w.Death.N == w.counts[key]
+	hit := w.Death.N > 0 && w.Death.Mute == 0 && w.Death.Key == key && w.Death.N == w.counts[key]
 	w.mu.Unlock()
 	if hit && !w.Death.After {
 		w.end()
@@ -128,9 +146,10 @@ type wired struct {
 	net.Conn
 	wire *Wire
 
-	unsent []byte // of the writer: the beginning of a request
-	head   []byte // of the reader: the beginning of an answer
-	skip   int    // bytes of an answer that are still to pass
+	unsent []byte      // of the writer: the beginning of a request
+	held   chan []byte // of the writer: what is held back, once something was
+	head   []byte      // of the reader: the beginning of an answer
+	skip   int         // bytes of an answer that are still to pass
 
 	mu    sync.Mutex
 	fatal []int32 // correlation ids of requests whose answer is the end
@@ -150,13 +169,39 @@ func (c *wired) Write(p []byte) (int, error) {
 			c.fatal = append(c.fatal, int32(binary.BigEndian.Uint32(rest[8:])))
 			c.mu.Unlock()
 		}
-		if _, err := c.Conn.Write(rest[:size]); err != nil {
+		if err := c.send(rest[:size]); err != nil {
 			return 0, err
 		}
 		rest = rest[size:]
 	}
 	c.unsent = bytes.Clone(rest)
 	return len(p), nil
+}
+
+// send sends one request, or holds it back, and all that come after it: brokers
+// answer in order.
+func (c *wired) send(frame []byte) error {
+	if c.held == nil {
+		until := c.wire.mute(kmsg.Key(binary.BigEndian.Uint16(frame[4:])))
+		if !time.Now().Before(until) {
+			_, err := c.Conn.Write(frame)
+			return err
+		}
+		c.held = make(chan []byte, 1000)
+		time.AfterFunc(time.Until(until), func() {
+			for frame := range c.held {
+				if _, err := c.Conn.Write(frame); err != nil {
+					return // whoever reads hears of it
+				}
+			}
+		})
+	}
+	select {
+	case c.held <- bytes.Clone(frame):
+		return nil
+	default:
+		return errCut
+	}
 }
 
 // Read passes on answers, and looks at the head of each.

@@ -237,9 +237,9 @@ func TestOrderIsCancelledOnceWhereverTheProcessDies(t *testing.T) {
 		"the event":        {Keys: []kmsg.Key{kmsg.Produce}, Topic: events.OrderCancelled.Topic},
 		"the row":          {Keys: []kmsg.Key{kmsg.Produce}, Topic: events.OrdersTable},
 		"the offsets":      {Keys: []kmsg.Key{kmsg.TxnOffsetCommit}, Group: orders.DecidingGroup},
-		"its end":          {Keys: []kmsg.Key{kmsg.EndTxn}, Txn: orders.DecidingGroup + ".orders.inbox.0"},
+		"its end":          {Keys: []kmsg.Key{kmsg.EndTxn}, Txn: orders.DecidingGroup + "/orders.inbox/0"},
 		"what was heard":   {Keys: []kmsg.Key{kmsg.TxnOffsetCommit}, Group: orders.Group},
-		"the second heard": {Keys: []kmsg.Key{kmsg.EndTxn}, Txn: orders.Group + ".billing.dlq.0"},
+		"the second heard": {Keys: []kmsg.Key{kmsg.EndTxn}, Txn: orders.Group + "/billing.dlq/0"},
 	} {
 		for _, after := range []bool{false, true} {
 			t.Run(name+", answered "+strconv.FormatBool(after), func(t *testing.T) {
