@@ -210,7 +210,7 @@ func (x *exact) commit(asked context.Context, which []*partition) bool {
 // left, and an error after which it is to wait and try again.
 func (x *exact) round(ctx context.Context, which []*partition) (more bool, err error) {
 	if x.doubt != nil {
-		if err := x.settle(ctx); err != nil {
+		if _, err := x.settle(ctx); err != nil {
 			return false, err
 		}
 	}

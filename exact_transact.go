@@ -55,7 +55,10 @@ func (x *exact) transact(ctx context.Context, pl *plan) error {
 		x.doubt = pl
 		x.discard()
 		x.run.log.Warn("consumer: it is not known whether a transaction was committed, asking", "records", len(pl.entries), "error", err)
-		return x.settle(ctx)
+		if committed, unknown := x.settle(ctx); committed || unknown != nil {
+			return unknown
+		}
+		return err // not at once again: it may come again
 	}
 	x.done(pl)
 	return nil
@@ -164,14 +167,14 @@ func (x *exact) failed(ctx context.Context, what string, err error) error {
 
 // settle finds out what became of the transaction in doubt: a new producer of
 // the same name ends it if it is open, and then the group's offsets tell.
-func (x *exact) settle(ctx context.Context) error {
+func (x *exact) settle(ctx context.Context) (committed bool, err error) {
 	pl := x.doubt
 	if _, err := x.producer(ctx); err != nil {
-		return x.failed(ctx, "a transaction in doubt is not settled", err)
+		return false, x.failed(ctx, "a transaction in doubt is not settled", err)
 	}
 	all, err := x.run.adm.FetchOffsets(kadm.RequireStable(ctx), x.run.c.Group)
 	if err != nil {
-		return x.failed(ctx, "a transaction in doubt is not settled", err)
+		return false, x.failed(ctx, "a transaction in doubt is not settled", err)
 	}
 	// Partitions without entries may be where they were.
 	for _, e := range pl.entries {
@@ -183,13 +186,13 @@ func (x *exact) settle(ctx context.Context) error {
 		at := pl.offsets[p.topicPartition]
 		is, ok := all.Lookup(p.topic, p.partition)
 		if ok && is.Err != nil {
-			return x.failed(ctx, "a transaction in doubt is not settled", is.Err)
+			return false, x.failed(ctx, "a transaction in doubt is not settled", is.Err)
 		}
-		if ok && is.At == at.Offset && is.Metadata == at.finished {
+		if committed = ok && is.At == at.Offset && is.Metadata == at.finished; committed {
 			x.done(pl)
 		}
 		break
 	}
 	x.doubt = nil
-	return nil
+	return committed, nil
 }
