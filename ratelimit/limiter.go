@@ -133,7 +133,7 @@ func (l *Limiter) take(ctx context.Context, key string, cost int, d *Decision) e
 		return err
 	}
 	if cost < 0 || cost > c.least {
-		return c.tooMuch(cost)
+		return c.rules.tooMuch(cost)
 	}
 	if len(key) > maxKey {
 		key = shortened(key)
@@ -181,15 +181,4 @@ func (c *ready) answer(ctx context.Context, l *Limiter, err error, d *Decision) 
 		return nil
 	}
 	return fmt.Errorf("ratelimit.Limiter %s: %w: %w", c.rules.Name, ErrStore, err)
-}
-
-func (c *ready) tooMuch(cost int) error {
-	err := &CostError{Limiter: c.rules.Name, Cost: cost}
-	for _, t := range c.rules.Tiers {
-		if cost > t.Limit {
-			err.Tier, err.Limit = t.Name, t.Limit
-			break
-		}
-	}
-	return err
 }

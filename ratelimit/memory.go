@@ -65,6 +65,9 @@ func (m *Memory) check() (faults []error) {
 
 // Take implements [Store].
 func (m *Memory) Take(_ context.Context, r *Rules, key string, cost int) (d Decision, err error) {
+	if err := r.tooMuch(cost); err != nil {
+		return d, err
+	}
 	err = m.table(r).take(key, uint64(cost), &d)
 	return d, err
 }

@@ -35,11 +35,12 @@ local function hit(key, limit, per) -- counts if there is room, returns the hits
 	local entries = redis.call('ZCARD', key)
 	if entries >= most then -- thin, as log.go does; the first may be what totals are differences to
 		local all = redis.call('ZRANGE', key, 1, -1, 'WITHSCORES')
-		local cell = math.max(1, math.floor(per * 2 / most * n))
+		local cell, gone = math.max(1, math.floor(per * 2 / most * n)), {}
 		for i = 1, #all - 2, 2 do
 			local at, after = tonumber(all[i + 1]), tonumber(all[i + 3])
-			if math.floor(at / cell) == math.floor(after / cell) then redis.call('ZREM', key, all[i]) end
+			if math.floor(at / cell) == math.floor(after / cell) then gone[#gone + 1] = all[i] end
 		end
+		for i = 1, #gone, 1000 do redis.call('ZREM', key, unpack(gone, i, math.min(i + 999, #gone))) end
 	end
 	redis.call('ZADD', key, text(now), text((total + cost) % M))
 	touch(key)

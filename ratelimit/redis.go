@@ -22,12 +22,15 @@ var (
 // decision, for all tiers, is one script, and one round trip, and time is that
 // of the server's clock (TIME, in µs). When that is put back by D, a key's
 // events move back with it rather than block it for D; when it is put ahead
-// events are forgotten early.
+// events are forgotten early. The Limiter's MaxEvents is at most 8,192 here: to
+// thin more would hold up the server for others.
 //
 // A Limiter's key is one sorted set, or, in Mode NestJS, a hash and a sorted set
 // for each tier. They have the same hash tag, so that they are in one slot of
-// a Redis Cluster, and expire when they cannot matter any more. What the server
-// loses or evicts begins anew; use a maxmemory-policy that keeps them.
+// a Redis Cluster, and expire when they cannot matter any more. Limiters of one
+// Name should have the same Tiers: one with shorter ones forgets what another
+// needs. What the server loses or evicts begins anew; use a maxmemory-policy that
+// keeps it.
 type Redis struct {
 	// Eval runs a script on the server and returns what it returns, here a
 	// string. With github.com/redis/go-redis it is
@@ -59,8 +62,14 @@ func (s *Redis) check() (faults []error) {
 	return faults
 }
 
+// redisMaxEvents bounds how long the server is busy with one script.
+const redisMaxEvents = 1 << 13
+
 // Take implements [Store].
 func (s *Redis) Take(ctx context.Context, r *Rules, key string, cost int) (Decision, error) {
+	if err := r.tooMuch(cost); err != nil {
+		return Decision{}, err
+	}
 	timeout := s.Timeout
 	if timeout == 0 {
 		timeout = 500 * time.Millisecond
@@ -69,7 +78,7 @@ func (s *Redis) Take(ctx context.Context, r *Rules, key string, cost int) (Decis
 	defer cancel()
 	base := s.key(r.Name, key)
 	keys, script := []string{base}, togetherScript
-	args := []any{cost, r.MaxEvents}
+	args := []any{cost, min(r.MaxEvents, redisMaxEvents)}
 	for _, t := range r.Tiers {
 		args = append(args, t.Limit, micros(t.Per))
 	}

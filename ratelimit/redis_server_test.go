@@ -24,7 +24,7 @@ import (
 // startRedis runs a redis-server of its own for the test, on a free port of
 // 127.0.0.1, and returns its address and what stops it. A test without the
 // program is skipped, or fails with KAFKATEST_REQUIRE=1.
-func startRedis(t *testing.T, options ...string) (addr string, stop func()) {
+func startRedis(t testing.TB, options ...string) (addr string, stop func()) {
 	t.Helper()
 	program, err := exec.LookPath("redis-server")
 	if err != nil {
@@ -49,7 +49,7 @@ func startRedis(t *testing.T, options ...string) (addr string, stop func()) {
 	return "", nil
 }
 
-func serveRedis(t *testing.T, program string, args []string) (stop func()) {
+func serveRedis(t testing.TB, program string, args []string) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, program, args...)
 	out, err := cmd.StdoutPipe()
@@ -79,7 +79,7 @@ type client struct {
 	in   *bufio.Reader
 }
 
-func dial(t *testing.T, addr string) *client {
+func dial(t testing.TB, addr string) *client {
 	c := &client{addr: addr}
 	t.Cleanup(func() {
 		c.mu.Lock()

@@ -82,6 +82,19 @@ func (r *Rules) cell(tier int) time.Duration {
 	return max(1, r.Tiers[tier].Per*2/time.Duration(r.MaxEvents)*time.Duration(len(r.Tiers)))
 }
 
+// tooMuch returns why a cost can never pass, nil if it can.
+func (r *Rules) tooMuch(cost int) error {
+	if cost < 0 {
+		return &CostError{Limiter: r.Name, Cost: cost}
+	}
+	for _, t := range r.Tiers {
+		if cost > t.Limit {
+			return &CostError{Limiter: r.Name, Tier: t.Name, Cost: cost, Limit: t.Limit}
+		}
+	}
+	return nil
+}
+
 // rules checks the Limiter's fields and returns all that is wrong with them.
 func (l *Limiter) rules() (*Rules, []error) {
 	r := &Rules{Name: l.Name, Mode: l.Mode, Tiers: slices.Clone(l.Tiers), MaxEvents: l.MaxEvents}

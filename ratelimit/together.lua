@@ -58,14 +58,15 @@ if ok == 1 and cost > 0 then
 	local n = redis.call('ZCARD', key)
 	if n >= most then -- thin, as log.go does; the first may be what totals are differences to
 		local all = redis.call('ZRANGE', key, 1, -1, 'WITHSCORES')
-		local tier = #tiers
+		local tier, gone = #tiers, {}
 		for i = 1, #all - 2, 2 do
 			local at, after = tonumber(all[i + 1]), tonumber(all[i + 3])
 			while tier > 1 and at > now - tiers[tier - 1].per do tier = tier - 1 end
 			local cell = math.max(1, math.floor(tiers[tier].per * 2 / most * #tiers))
 			local inside = tier > 1 and after > now - tiers[tier - 1].per -- of the next shorter window
-			if not inside and math.floor(at / cell) == math.floor(after / cell) then redis.call('ZREM', key, all[i]) end
+			if not inside and math.floor(at / cell) == math.floor(after / cell) then gone[#gone + 1] = all[i] end
 		end
+		for i = 1, #gone, 1000 do redis.call('ZREM', key, unpack(gone, i, math.min(i + 999, #gone))) end
 	end
 	redis.call('ZADD', key, text(now), text((total + cost) % M))
 	redis.call('PEXPIRE', key, text(math.ceil(longest / 1000) + 1))
