@@ -3,6 +3,7 @@ package wherry_test
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -49,7 +50,7 @@ func TestExactBreak_CrashAfterCrashBehindARecordThatWaits(t *testing.T) {
 					send := func(from, to int) {
 						var all []*kgo.Record
 						for i := from; i < to; i++ {
-							id := fmt.Sprint(i)
+							id := strconv.Itoa(i)
 							r, err := orderPlaced.Record(id, order{ID: id, Total: i})
 							require.NoError(t, err)
 							all = append(all, r)
@@ -101,7 +102,7 @@ func TestExactBreak_CrashAfterCrashBehindARecordThatWaits(t *testing.T) {
 						got[string(r.Key)]++
 					}
 					for i := range n + 15 {
-						require.Equal(t, 1, got[fmt.Sprint(i)], i)
+						require.Equal(t, 1, got[strconv.Itoa(i)], i)
 						if i < n && !waits(i) {
 							require.Equal(t, 1, calls[i], i)
 						}

@@ -26,12 +26,14 @@ func TestExactBreak_WrongTablesAreRefused(t *testing.T) {
 		edit func(*wherry.Consumer)
 		want string
 	}{
-		"at least once":    {func(c *wherry.Consumer) { c.Delivery = wherry.AtLeastOnce }, "set Delivery to ExactlyOnce"},
-		"nil":              {func(c *wherry.Consumer) { c.Tables = append(c.Tables, nil) }, "table 1 is nil"},
-		"twice":            {func(c *wherry.Consumer) { c.Tables = append(c.Tables, counts) }, "table counts is listed twice"},
-		"no topic":         {func(c *wherry.Consumer) { c.Tables = []wherry.Owned{&wherry.OwnedTable[count]{}} }, "topic"},
-		"routed":           {func(c *wherry.Consumer) { c.Tables = []wherry.Owned{&wherry.OwnedTable[count]{Topic: "order.placed"}} }, "has a route"},
-		"other partitions": {func(c *wherry.Consumer) { c.Handlers = append(c.Handlers, other.Handler(func(context.Context, order) error { return nil })) }, "same number"},
+		"at least once": {func(c *wherry.Consumer) { c.Delivery = wherry.AtLeastOnce }, "set Delivery to ExactlyOnce"},
+		"nil":           {func(c *wherry.Consumer) { c.Tables = append(c.Tables, nil) }, "table 1 is nil"},
+		"twice":         {func(c *wherry.Consumer) { c.Tables = append(c.Tables, counts) }, "table counts is listed twice"},
+		"no topic":      {func(c *wherry.Consumer) { c.Tables = []wherry.Owned{&wherry.OwnedTable[count]{}} }, "topic"},
+		"routed":        {func(c *wherry.Consumer) { c.Tables = []wherry.Owned{&wherry.OwnedTable[count]{Topic: "order.placed"}} }, "has a route"},
+		"other partitions": {func(c *wherry.Consumer) {
+			c.Handlers = append(c.Handlers, other.Handler(func(context.Context, order) error { return nil }))
+		}, "same number"},
 		"of its own": {func(c *wherry.Consumer) {
 			c.Tables = []wherry.Owned{&wherry.OwnedTable[count]{Topic: "counts", Spec: wherry.TopicSpec{Partitions: 5}}}
 		}, "same number"},
@@ -66,7 +68,7 @@ func TestExactBreak_WrongUseOfATable(t *testing.T) {
 		c := exactly(k.Client(t), wherry.ByPartition)
 		c.Logger = quiet
 		c.Handlers = []wherry.Route{orderPlaced.Handler(func(ctx context.Context, o order) error {
-			left = ctx
+			left = ctx //nolint:fatcontext // what a handler must not do
 			_, _, err := unlisted.Get(ctx, "a")
 			errs := []error{err, unlisted.Put(ctx, "a", count{1}), wherry.Publish(ctx, &kgo.Record{Topic: "counts", Key: []byte("a")})}
 			huge := &wherry.OwnedTable[[]byte]{Topic: "counts"}
