@@ -2,8 +2,10 @@ package wherry_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 	"time"
 
@@ -104,14 +106,14 @@ func comeAndGo(t *testing.T, k *kafkatest.Cluster, seed uint64, member func(name
 
 var (
 	placedToo = wherry.Event[order]{Topic: "order.placed.too"}
-	errOften  = fmt.Errorf("not yet")
+	errOften  = errors.New("not yet")
 )
 
 // Two topics, and the delay topics of both, share their part of a table.
 func TestExactBreak_MembersComeAndGoWithHopsAndTables(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(6) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Parallel()
 			kafkatest.Test(t, []string{"order.placed:3", "order.placed.too:3", "counted:2"}, func(t *testing.T, k *kafkatest.Cluster) {
 				k.WallLimit(2 * time.Minute)
@@ -140,7 +142,7 @@ func TestExactBreak_MembersComeAndGoWithHopsAndTables(t *testing.T) {
 				}, func() {
 					sendRounds(t, k, 4, 1, 0)
 					for key := range 4 {
-						kafkatest.Send(t, k, placedToo, fmt.Sprint(key), order_(key))
+						kafkatest.Send(t, k, placedToo, strconv.Itoa(key), order_(key))
 					}
 				})
 				k.Sleep(t, 5*time.Minute)

@@ -2,7 +2,6 @@ package wherry_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"testing"
@@ -173,7 +172,7 @@ func TestExactBreak_ALetterThatIsRefused(t *testing.T) {
 				require.ErrorAs(t, err, &found)
 				require.Equal(t, wherry.CauseRejected, found.Cause)
 				require.Contains(t, []int64{3, 5, 9}, found.Offset)
-				require.True(t, errors.Is(err, kerr.TopicAuthorizationFailed))
+				require.ErrorIs(t, err, kerr.TopicAuthorizationFailed)
 				require.Empty(t, readAll(t, k, "dead"))
 				require.LessOrEqual(t, sum(committed(t, k, "g", "order.placed")), int64(9))
 

@@ -68,7 +68,7 @@ func TestExactBreak_WrongUseOfATable(t *testing.T) {
 		c := exactly(k.Client(t), wherry.ByPartition)
 		c.Logger = quiet
 		c.Handlers = []wherry.Route{orderPlaced.Handler(func(ctx context.Context, o order) error {
-			left = ctx
+			left = ctx //nolint:fatcontext // what a handler must not do
 			_, _, err := unlisted.Get(ctx, "a")
 			errs := []error{err, unlisted.Put(ctx, "a", count{1}), wherry.Publish(ctx, &kgo.Record{Topic: "counts", Key: []byte("a")})}
 			huge := &wherry.OwnedTable[[]byte]{Topic: "counts"}
