@@ -30,9 +30,10 @@ import (
 // nothing is done about records that are no requests.
 type Faults struct {
 	// Done makes the answer all that becomes of the error: Faults returns nil,
-	// the record is done, and the error is logged. It is for servers without
-	// dead letters. false returns the error, with which the Consumer stops where
-	// no policy outside handles it.
+	// the record is done, and the error is logged, also where the answer itself
+	// was refused, its topic being deleted say. It is for servers without dead
+	// letters. false returns the error, with which the Consumer stops where no
+	// policy outside handles it.
 	Done bool
 	// Error returns what is answered to an error. nil, and an Error that is nil,
 	// mean the default. It must be safe for concurrent use.
@@ -56,8 +57,9 @@ func (f Faults) Wrap(next wherry.Handler) wherry.Handler {
 		}
 		fault := f.faultOf(err)
 		if refused, ok := errors.AsType[*wherry.OutputError](err); ok && refused.Topic == a.topic {
-			if !tooLargeFor(refused) {
-				return err // the answer does not reach its topic: nor would this one
+			if !tooLargeFor(refused) { // nor would this one be taken
+				s.reach.forget(a.topic)
+				return f.end(ctx, s, r, err, false)
 			}
 			fault = tooLarge(refused)
 		}
@@ -65,12 +67,17 @@ func (f Faults) Wrap(next wherry.Handler) wherry.Handler {
 			return errors.Join(err, unsent)
 		}
 		s.counters(ctx).faults.Add(1)
-		if !f.Done {
-			return err
-		}
-		s.log.ErrorContext(ctx, "reqreply: a request failed, and its caller was told", "topic", r.Topic, "partition", r.Partition, "offset", r.Offset, "error", err)
+		return f.end(ctx, s, r, err, true)
+	}
+}
+
+// end returns err, or makes an end of it.
+func (f Faults) end(ctx context.Context, s *running, r *kgo.Record, err error, told bool) error {
+	if f.Done {
+		s.log.ErrorContext(ctx, "reqreply: a request failed", "caller was told", told, "topic", r.Topic, "partition", r.Partition, "offset", r.Offset, "error", err)
 		return nil
 	}
+	return err
 }
 
 func (f Faults) faultOf(err error) *Error {

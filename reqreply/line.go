@@ -46,9 +46,10 @@ func openLine(ctx context.Context, c *Caller, log *slog.Logger) (*line, error) {
 		calls: map[uint64]*call{}, hears: map[string]*hearing{}, asked: map[served]*liveness{},
 	}
 	l.life, l.kill = context.WithCancel(context.WithoutCancel(ctx))
-	defaults := []kgo.Opt{
+	var defaults []kgo.Opt
+	if set, _ := c.Client.OptValue(kgo.RecordDeliveryTimeout).(time.Duration); set == 0 {
 		// A request that no broker took in this time is not worth sending.
-		kgo.RecordDeliveryTimeout(defaultTimeout),
+		defaults = append(defaults, kgo.RecordDeliveryTimeout(defaultTimeout))
 	}
 	cl, err := client.Open(c.Client, append(defaults, c.Opts...),
 		kgo.WithContext(l.life),

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/wherry-go/wherry"
@@ -113,4 +114,17 @@ const patience = 30 * time.Second
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	require.Eventually(t, ok, patience, 2*time.Millisecond, what)
+}
+
+func deleteTopic(t *testing.T, k *kafkatest.Cluster, topic string) {
+	t.Helper()
+	_, err := kadm.NewClient(k.Client(t)).DeleteTopic(t.Context(), topic)
+	require.NoError(t, err)
+}
+
+func exists(t *testing.T, k *kafkatest.Cluster, topic string) bool {
+	t.Helper()
+	found, err := kadm.NewClient(k.Client(t)).ListTopics(t.Context(), topic)
+	require.NoError(t, err)
+	return found.Has(topic)
 }

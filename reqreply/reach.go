@@ -33,7 +33,7 @@ type known struct {
 
 const (
 	maxKnown   = 1024             // more reply topics begin anew
-	knownFor   = 5 * time.Minute  // a topic that can be written to
+	knownFor   = 5 * time.Second  // a topic that can be written to
 	unknownFor = time.Second      // one that cannot, or has too few partitions
 	reachWait  = 10 * time.Second // an answer about it
 )
@@ -63,6 +63,16 @@ func (x *reach) check(ctx context.Context, a *address) error {
 		k = fresh
 	}
 	return k.allows(a)
+}
+
+// forget has the topic asked for again.
+func (x *reach) forget(topic string) {
+	if x == nil {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.topics, topic)
 }
 
 func (k known) allows(a *address) error {

@@ -92,12 +92,12 @@ func reads(ctx context.Context, adm *kadm.Client, s served) (bool, error) {
 	}
 	g := groups[s.group]
 	switch {
-	case g.Err == nil && g.State != "Dead":
+	case g.Err == nil && len(g.Members) > 0:
 		return classic(g, s.topic), nil
 	case g.Err != nil && !errors.Is(g.Err, kerr.GroupIDNotFound):
 		return false, g.Err
 	}
-	// No classic group: one of KIP-848, or none.
+	// No classic group with members: one of KIP-848, or none.
 	next, err := adm.DescribeConsumerGroups(ctx, s.group)
 	if err != nil {
 		if errors.Is(err, kerr.UnsupportedVersion) {
