@@ -99,6 +99,8 @@ func (m Method[Req, Resp]) record(ctx context.Context, req Req) (*kgo.Record, er
 	if err != nil {
 		return nil, err
 	}
+	// With room for what follows: ours, the trace, and where replies go.
+	r.Headers = append(make([]kgo.RecordHeader, 0, len(r.Headers)+6), r.Headers...)
 	if m.Key != nil {
 		if key := m.Key(req); key != "" {
 			r.Key = []byte(key)

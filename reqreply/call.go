@@ -17,7 +17,8 @@ type call struct {
 
 	mu    sync.Mutex
 	queue []answer
-	err   error // after the queue, why no more come
+	first [1]answer // of queue, which most calls need no more of
+	err   error     // after the queue, why no more come
 	wake  chan struct{}
 
 	// Guarded by line.mu: the place is free when both are true.
@@ -31,7 +32,9 @@ type answer struct {
 }
 
 func newCall(l *line, topic string, most int) *call {
-	return &call{line: l, topic: topic, most: most, wake: make(chan struct{}, 1)}
+	c := &call{line: l, topic: topic, most: most, wake: make(chan struct{}, 1)}
+	c.queue = c.first[:0]
+	return c
 }
 
 // put adds a reply.

@@ -55,9 +55,10 @@ type Method[Req, Resp any] struct {
 	//
 	// The coordinator is asked with DescribeGroups (and ConsumerGroupDescribe
 	// for groups of KIP-848), for which the caller needs DESCRIBE on the group:
-	// one request a second at most for each group and topic while there are
-	// calls, of which only the first is waited for. Where it cannot be asked
-	// the request is sent.
+	// while there are calls, once a second for each group and topic, of which
+	// only the first is waited for, and ten times a second while there is no
+	// member. So a group that all have left is noticed after a second at most.
+	// Where nobody can be asked the request is sent.
 	// "" means that nobody is asked.
 	Group string
 

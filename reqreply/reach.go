@@ -53,9 +53,13 @@ func (x *reach) check(ctx context.Context, a *address) error {
 	}
 	x.mu.Lock()
 	k, ok := x.topics[a.topic]
+	good, age := k.allows(a) == nil, time.Since(k.at)
+	stale := !ok || good && age > knownFor || !good && age > unknownFor
+	if ok && good && stale { // one asks, and the others go by what was known
+		x.topics[a.topic] = known{partitions: k.partitions, at: time.Now()}
+	}
 	x.mu.Unlock()
-	age := time.Since(k.at)
-	if good := k.allows(a) == nil; !ok || good && age > knownFor || !good && age > unknownFor {
+	if stale {
 		fresh, err := x.ask(ctx, a.topic)
 		if err != nil {
 			return nil //nolint:nilerr // no broker tells: sending the reply will show

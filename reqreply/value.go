@@ -12,6 +12,17 @@ import (
 // encode returns a record of topic with v: nil pointers, maps, slices and
 // interfaces are null values, and so is a struct{}.
 func encode[T any](codec wherry.Codec, topic string, v T) (*kgo.Record, error) {
+	switch any(v).(type) {
+	case string, bool, int: // never null, never Validated
+		r := &kgo.Record{Topic: topic}
+		if err := codec.Encode(r, v); err != nil {
+			return nil, fmt.Errorf("encoding %T for %s: %w", v, topic, err)
+		}
+		if r.Value == nil {
+			r.Value = []byte{}
+		}
+		return r, nil
+	}
 	if isNull(reflect.ValueOf(&v).Elem()) {
 		return &kgo.Record{Topic: topic}, nil
 	}
