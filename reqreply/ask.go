@@ -13,6 +13,8 @@ import (
 	"github.com/wherry-go/wherry/internal/header"
 )
 
+var asClient = trace.WithSpanKind(trace.SpanKindClient)
+
 // asking is a request that was sent, and its span.
 type asking struct {
 	call *call
@@ -31,7 +33,7 @@ func (m Method[Req, Resp]) ask(ctx context.Context, caller *Caller, req Req, mos
 	if err != nil {
 		return nil, err
 	}
-	ctx, span := caller.tracer.Start(ctx, "call "+m.Topic, trace.WithSpanKind(trace.SpanKindClient))
+	ctx, span := caller.tracer.Start(ctx, "call "+m.Topic, asClient)
 	defer func() {
 		if err != nil {
 			fail(span, err)

@@ -68,10 +68,17 @@ func (s *store) find(ctx context.Context, a *address) (outs []*kgo.Record, found
 
 // keepAnswer puts an answer into the table, and deletes some that are old.
 func (s *store) keepAnswer(ctx context.Context, a *address, outs []*kgo.Record) error {
+	if s.table == nil {
+		return nil
+	}
 	key := s.key(a)
 	if key == "" {
 		return nil
 	}
+	return s.put(ctx, key, outs)
+}
+
+func (s *store) put(ctx context.Context, key string, outs []*kgo.Record) error {
 	keep := cmp.Or(s.keep, defaultKeep)
 	kept := Answered{Until: time.Now().Add(keep)}
 	for _, out := range outs {

@@ -131,7 +131,9 @@ func (s *server) prepare(setup *wherry.Setup, faults error) error {
 		if log == nil {
 			log = slog.Default()
 		}
-		setup.WithValue(runningKey{s.topic}, &running{server: s, log: log, reach: newReach(setup.Client)})
+		this := &running{server: s, log: log, reach: newReach(setup.Client)}
+		setup.WithValue(runningKey{s.topic}, this) // for Faults, which knows the topic
+		setup.WithValue(s, this)
 	}
 	return faults
 }
@@ -151,7 +153,7 @@ func (s *server) handle(ctx context.Context, r *kgo.Record) error {
 	} else {
 		n.events.Add(1)
 	}
-	this := runningFrom(ctx, r)
+	this, _ := ctx.Value(s).(*running)
 	if err == nil && asked {
 		err = s.answers(ctx, this, &a)
 	}

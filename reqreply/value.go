@@ -43,6 +43,19 @@ func isNull(v reflect.Value) bool {
 // decode returns the value of r. Its error is a [*wherry.RecordError] of cause
 // undecodable.
 func decode[T any](codec wherry.Codec, r *kgo.Record) (v T, err error) {
+	switch any(v).(type) {
+	case string, bool, int: // never Validated
+		if r.Value == nil {
+			break
+		}
+		if err := codec.Decode(r, &v); err != nil {
+			return v, &wherry.RecordError{
+				Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Attempts: 1, Cause: wherry.CauseUndecodable,
+				Err: fmt.Errorf("decoding %T: %w", v, err),
+			}
+		}
+		return v, nil
+	}
 	if r.Value == nil || reflect.TypeFor[T]() == reflect.TypeFor[struct{}]() {
 		if isNull(reflect.ValueOf(&v).Elem()) {
 			return v, nil
