@@ -93,7 +93,7 @@ func (s *store) put(ctx context.Context, key string, outs []*kgo.Record) error {
 	// Long after, so that no handler beside this one can have any use for it.
 	before, deleted := time.Now().Add(-keep), 0
 	for m, err := range s.table.All(ctx) {
-		if err != nil || !m.Value.Until.Before(before) {
+		if err != nil || !m.Value.Until.Before(before) || string(m.Record.Key) == key {
 			continue
 		}
 		if err := s.table.Delete(ctx, string(m.Record.Key)); err != nil {

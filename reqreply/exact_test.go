@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -164,4 +165,42 @@ func TestDedupeAnswersARequestThatComesAgainAsTheFirstTime(t *testing.T) {
 
 	err = (&wherry.Consumer{Client: k.Client(t), Group: "g", Handlers: []wherry.Route{m.Handler(charging(&n))}}).Run(t.Context())
 	require.ErrorContains(t, err, "Dedupe needs")
+}
+
+func TestDedupeForgetsWhatIsOld(t *testing.T) {
+	t.Parallel()
+	kafkatest.Test(t, []string{"charge:1", "charge.reply:1", "charged:1", "nothing:1"}, func(t *testing.T, k *kafkatest.Cluster) {
+		if !k.Virtual() {
+			t.Skip("needs -tags synctests")
+		}
+		answers := &wherry.OwnedTable[reqreply.Answered]{Topic: "charge.answers"}
+		m := charge
+		m.Dedupe, m.Keep = answers, time.Minute
+		var n atomic.Int64
+		serve(t, k, &wherry.Consumer{Delivery: wherry.ExactlyOnce, Tables: []wherry.Owned{answers}}, m.Handler(charging(&n)))
+		c := caller(t, k, m)
+		for i := range 255 {
+			_, err := m.Call(context.Background(), c, order{ID: fmt.Sprint("o-", i)})
+			require.NoError(t, err)
+		}
+		kafkatest.None(t, k, wherry.Event[string]{Topic: "nothing"}, 59*time.Second)
+		_, err := m.Call(context.Background(), c, order{ID: "o-0"})
+		require.NoError(t, err)
+		require.EqualValues(t, 255, n.Load(), "it is kept")
+
+		kafkatest.None(t, k, wherry.Event[string]{Topic: "nothing"}, 2*time.Minute)
+		_, err = m.Call(context.Background(), c, order{ID: "o-0"})
+		require.NoError(t, err)
+		require.EqualValues(t, 256, n.Load(), "it is not, after Keep")
+		sets, deletes := 0, 0
+		for range 256 + 254 {
+			if r := kafkatest.NextRecord(t, k, "charge.answers"); r.Value == nil {
+				deletes++
+			} else {
+				sets++
+			}
+		}
+		require.Equal(t, 256, sets)
+		require.Equal(t, 254, deletes, "the table does not grow without end")
+	})
 }

@@ -170,7 +170,7 @@ func (s *server) handle(ctx context.Context, r *kgo.Record) error {
 		return err
 	} else if found {
 		n.repeated.Add(1)
-		return s.answer(ctx, r, &a, outs, nil)
+		return s.stage(ctx, r, &a, outs)
 	}
 	began := time.Now()
 	outs, err := s.work(ctx, r, &a)
