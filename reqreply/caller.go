@@ -34,7 +34,8 @@ const (
 //
 // It reads committed replies only, unless Opts say otherwise
 // (kgo.FetchIsolationLevel): then a reply of a server with wherry.ExactlyOnce
-// may be one that is taken back.
+// may be one that is taken back. Committed ones come in order, so a transaction
+// that is open on a partition holds up all replies behind it there.
 //
 // Its fields must not be changed after Run was called; its other methods are
 // safe for concurrent use.

@@ -69,6 +69,8 @@
 //   - A call that failed may have been handled, or be handled yet, but for
 //     [ErrNoResponder] and [ErrBusy].
 //   - A request cannot have a server write to a topic that it does not allow, nor
-//     stop it by naming one that does not exist.
+//     stop it by naming one that does not exist. (One that is deleted within
+//     seconds of its last use may still be written to: that is a refused output,
+//     which goes to the policies. Faults with Done bears it.)
 //   - Bounded: calls in hand, replies that wait, headers that are echoed.
 package reqreply
