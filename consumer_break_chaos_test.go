@@ -157,7 +157,11 @@ func TestBreak_StopBeforeABrokerThatNeverAnswers(t *testing.T) {
 			began, goOn := make(chan string, 1), make(chan struct{})
 			consumer := &wherry.Consumer{Client: c.client(t, kgo.Dialer(h.dial)), Group: "g", Opts: []kgo.Opt{kgo.HeartbeatInterval(100 * time.Millisecond)}, Handlers: []wherry.Route{orderPlaced.Handler(func(ctx context.Context, o order) error {
 				began <- o.ID
-				<-goOn
+				select {
+				case <-goOn:
+				case <-ctx.Done(): // it has joined before the broker fell silent
+					return ctx.Err()
+				}
 				if phase == "publishing" {
 					return paymentMade.Publish(ctx, "", payment{OrderID: "out"})
 				}
