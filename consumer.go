@@ -241,6 +241,11 @@ func (c *Consumer) prepare() (*run, error) {
 			faults = append(faults, prep.Prepare(setup))
 		}
 	}
+	for _, route := range c.Handlers {
+		if route.Prepare != nil {
+			faults = append(faults, route.Prepare(setup))
+		}
+	}
 	for i, t := range c.Tables {
 		if t == nil {
 			fault("table %d is nil", i)

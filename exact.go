@@ -86,6 +86,7 @@ type entry struct {
 	suspect bool          // of being what the brokers refuse
 	doubts  int           // how often it was that alone
 	apart   bool          // its outputs are too large together, and are sent one by one
+	void    bool          // it stands behind one that was refused
 	state   int64         // of its partition of owned tables, if it rests on them
 	era     uint64        // of its lane
 }
@@ -124,11 +125,12 @@ func (x *exact) take() {
 	var gone, stale []*entry
 	held := x.held
 	x.held = nil
+	behind := x.behind()
 	x.batch = slices.DeleteFunc(x.batch, func(e *entry) bool {
 		switch {
 		case e.p.lane.WasCut():
 			gone = append(gone, e)
-		case x.stale(e):
+		case x.stale(e) || behind(e):
 			stale = append(stale, e)
 		default:
 			return false
@@ -151,9 +153,44 @@ func (x *exact) take() {
 
 var errRolledBack = errors.New("what it rests on was rolled back")
 
-// stale reports whether an entry rests on writes that were rolled back. It is
-// called under x.mu.
+// behind returns a function that tells whether an entry stands behind one that is
+// stale in the line of its key, or of its partition: what is handled one after
+// the other is committed so. It is called under x.mu.
+func (x *exact) behind() func(*entry) bool {
+	type line struct {
+		p  *partition
+		id uint64
+	}
+	var first map[line]uint64
+	for _, e := range x.batch {
+		if !x.stale(e) {
+			continue
+		}
+		if id, place, ok := e.it.Line(); ok {
+			if first == nil {
+				first = map[line]uint64{}
+			}
+			if before, ok := first[line{e.p, id}]; !ok || place < before {
+				first[line{e.p, id}] = place
+			}
+		}
+	}
+	return func(e *entry) bool {
+		if first == nil {
+			return false
+		}
+		id, place, ok := e.it.Line()
+		before, found := first[line{e.p, id}]
+		return ok && found && before < place
+	}
+}
+
+// stale reports whether an entry is to be run again: it rests on writes that were
+// rolled back, or stands behind one that is run again. It is called under x.mu.
 func (x *exact) stale(e *entry) bool {
+	if e.void || e.it.Spoiled() {
+		return true
+	}
 	return e.rests && (e.state != x.tables.state(e.p.partition) || e.era != e.p.lane.Era())
 }
 

@@ -137,7 +137,7 @@ func TestExactBreak_MembersComeAndGoWithHopsAndTables(t *testing.T) {
 						return counted.Publish(ctx, id, n)
 					}
 					c.Handlers = []wherry.Route{orderPlaced.Handler(handle), placedToo.Handler(handle)}
-					c.Policies = []wherry.Policy{retry.Topics{Policy: retry.Policy{Attempts: 3, Initial: time.Second}}}
+					c.Policies = []wherry.Policy{retry.Topics{Policy: retry.Policy{Attempts: 3, Initial: time.Second}, KeepOrder: true}}
 					return c
 				}, func() {
 					sendRounds(t, k, 4, 1, 0)

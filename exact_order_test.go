@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -66,4 +67,55 @@ func TestExactlyOnce_TheOrderOfKeysOverDelayTopicsOutlivesARollback(t *testing.T
 		require.Equal(t, `fails{"N":1} next{"N":2}`, strings.Join(got, " "))
 		require.Len(t, readAll(t, k, "dead"), 1)
 	})
+}
+
+// What stands behind a record that is run again, in the line of its key, is run
+// again as well: it is not committed before. Other keys are left alone.
+func TestExactlyOnce_WhatStandsBehindARefusedRecordRunsAgainAfterIt(t *testing.T) {
+	t.Parallel()
+	for by, again := range map[wherry.Order]string{
+		wherry.ByPartition: "a1 a2 b1 | a2 b1",
+		wherry.ByKey:       "a1 a2 b1 | a2",
+		wherry.Unordered:   "a1 a2 b1 |",
+	} {
+		t.Run(again, func(t *testing.T) {
+			t.Parallel()
+			kafkatest.Test(t, []string{"order.placed:1", "counted:1", "dead:1"}, func(t *testing.T, k *kafkatest.Cluster) {
+				k.Create(t, kafkatest.Topic{Name: "small", Partitions: 1, Config: map[string]string{"max.message.bytes": "1000"}})
+				var (
+					mu    sync.Mutex
+					calls []string
+				)
+				c := exactly(k.Client(t, kgo.ClientID("first")), by)
+				c.Logger, c.Tables, c.Concurrency = quiet, nil, 1
+				c.Policies = []wherry.Policy{&dlq.Queue{Topic: "dead"}, wherry.Middleware(func(next wherry.Handler) wherry.Handler {
+					return func(ctx context.Context, r *kgo.Record) error {
+						mu.Lock()
+						defer mu.Unlock()
+						if wherry.Refused(ctx) != nil {
+							calls = append(calls, "|")
+						}
+						return next(ctx, r)
+					}
+				})}
+				c.Handlers = []wherry.Route{orderPlaced.Handler(func(ctx context.Context, o order) error {
+					calls = append(calls, o.ID)
+					if o.ID == "a1" {
+						return wherry.Publish(ctx, &kgo.Record{Topic: "small", Value: tooLarge()})
+					}
+					return counted.Publish(ctx, o.ID, count{1})
+				})}
+				k.Delay(t, kafkatest.Requests{Keys: []kmsg.Key{kmsg.Produce}, Topic: "small", Client: "first"}, 200*time.Millisecond)
+				stop := kafkatest.Run(t, c)
+				for _, id := range []string{"a1", "a2", "b1"} {
+					kafkatest.Send(t, k, orderPlaced, id[:1], order{ID: id})
+				}
+				k.Sleep(t, 10*time.Second)
+				require.NoError(t, stop())
+				require.Equal(t, again, strings.Join(calls, " "))
+				require.Len(t, readAll(t, k, "counted"), 2)
+				require.Len(t, readAll(t, k, "dead"), 1)
+			})
+		})
+	}
 }

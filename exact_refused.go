@@ -12,10 +12,11 @@ import (
 
 // refused decides what the errors of a transaction's outputs mean. kgo fails
 // all records of a produce batch for the sake of one, so those that failed are
-// suspects, and are tried fewer at a time until one is alone.
+// suspects, and are tried fewer at a time until one is alone. Where the error is
+// about a topic, all to that topic are to blame.
 func (x *exact) refused(ctx context.Context, pl *plan, errs []error) error {
 	var suspects []*entry
-	found := map[*entry]*OutputError{}
+	found, blamed := map[*entry]*OutputError{}, map[*entry]bool{}
 	certain := false
 	at := 0
 	for _, e := range pl.entries {
@@ -31,10 +32,16 @@ func (x *exact) refused(ctx context.Context, pl *plan, errs []error) error {
 			}
 			if found[e] == nil {
 				suspects = append(suspects, e)
+			}
+			if ofTopic := txn.OfTopic(err); found[e] == nil || ofTopic {
+				blamed[e] = blamed[e] || ofTopic
 				found[e] = &OutputError{Topic: out.Topic, Key: out.Key, Size: size(out), Err: err}
 				certain = certain || verdict == txn.Refused
 			}
 		}
+	}
+	if len(blamed) > 0 && x.refuseAll(suspects, blamed, found) {
+		return nil
 	}
 	x.most = max(1, len(suspects)/2)
 	for _, e := range suspects {
@@ -55,18 +62,37 @@ func (x *exact) refused(ctx context.Context, pl *plan, errs []error) error {
 	return nil
 }
 
+// refuseAll refuses those that are to blame, but for what stands behind one of
+// them and runs again anyway. It reports whether any was.
+func (x *exact) refuseAll(suspects []*entry, blamed map[*entry]bool, found map[*entry]*OutputError) (some bool) {
+	for _, e := range suspects {
+		if !blamed[e] {
+			continue
+		}
+		x.mu.Lock()
+		stale := x.stale(e)
+		x.mu.Unlock()
+		if !stale {
+			x.refuse(e, found[e])
+			some = true
+		}
+	}
+	return some
+}
+
 // refuse hands an entry back whose outputs the brokers refuse. What it wrote to
 // tables is rolled back, and all run again that rest on it.
 func (x *exact) refuse(e *entry, err *OutputError) {
 	i := slices.Index(x.batch, e)
 	x.batch = slices.Delete(x.batch, i, i+1)
+	x.spoil(e)
 	if e.writes {
 		n := e.p.partition
 		beside := x.run.owned()
 		x.mu.Lock()
 		x.rollback(n, append(beside, e.p))
 		for _, before := range x.batch[:i] {
-			if before.rests && before.p.partition == n {
+			if before.rests && before.p.partition == n && !before.p.lane.WasCut() {
 				before.state, before.era = x.tables.state(n), before.p.lane.Era()
 				before.writes = x.tables.write(n, before.outputs)
 			}
@@ -80,4 +106,20 @@ func (x *exact) refuse(e *entry, err *OutputError) {
 	}
 	e.d.interrupted.Store(true) // nothing came of this run
 	e.it.Again(err)
+}
+
+// spoil has all that stands behind e in its line, and has joined, run again.
+func (x *exact) spoil(e *entry) {
+	id, place, ok := e.it.Line()
+	if !ok {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, after := range slices.Concat(x.batch, x.open) {
+		if other, at, ok := after.it.Line(); ok && after.p == e.p && other == id && at > place {
+			after.void = true
+		}
+	}
+	x.run.progressed()
 }

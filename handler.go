@@ -40,6 +40,9 @@ type Route struct {
 	// most, and how long fewer wait for more. Size 0 means one by one.
 	Size   int
 	Linger time.Duration
+	// Prepare, if set, takes part in the configuration as that of a [Preparer]
+	// does, after those of the policies.
+	Prepare func(*Setup) error
 }
 
 // When returns the route narrowed to the records that match.

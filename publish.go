@@ -45,6 +45,22 @@ func Publish(ctx context.Context, records ...*kgo.Record) error {
 	return s.add(ctx, records, nil)
 }
 
+// Discard drops what the handler or policy that was given ctx has staged so
+// far, writes to owned tables among it, as an error would: for one that answers
+// a failure itself and returns nil. Outside of a handler it does nothing.
+func Discard(ctx context.Context) {
+	s := stageFrom(ctx)
+	if s == nil {
+		return
+	}
+	s.of.mu.Lock()
+	defer s.of.mu.Unlock()
+	if !s.ended {
+		s.dropLocked()
+		s.childAt = 0
+	}
+}
+
 // ToPartition makes r go to partition p of its topic, whatever its key. It is
 // honoured by [Publish] and by clients made with [Partitioner].
 func ToPartition(r *kgo.Record, p int32) { client.ToPartition(r, p) }

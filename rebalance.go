@@ -74,6 +74,9 @@ func (r *run) retake(ctx context.Context, member string) {
 		return
 	}
 	r.abandon(kept)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(r.working, cancel)() // a poll waits for this, and the end for the poll
 	r.log.Warn("consumer: thrown out of the group and back, beginning again at its offsets", "partitions", len(kept))
 	for {
 		all, err := r.adm.FetchOffsets(kadm.RequireStable(ctx), r.c.Group)

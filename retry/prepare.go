@@ -72,6 +72,9 @@ func (t Topics) check(s *wherry.Setup) []error {
 	if s.Tables && t.Spec.Partitions != 0 {
 		faults = append(faults, errors.New("the Consumer has Tables, and Spec has Partitions: the delay topics need as many as the topic itself"))
 	}
+	if s.Tables && !t.KeepOrder && s.Order != wherry.Unordered {
+		faults = append(faults, errors.New("the Consumer has Tables and an Order, and KeepOrder is not set: a record that comes back would be handled beside others of its key, and write over what they wrote"))
+	}
 	if t.Spec.Name != "" || t.Spec.Like != "" || t.Spec.Changelog {
 		faults = append(faults, errors.New("a Name, Like or Changelog in Spec: these are for the policy to set (see Topics.Name)"))
 	}

@@ -29,6 +29,9 @@ func Defaults() []kgo.Opt {
 		// limit of 10,000 records wakes a goroutine for each acknowledgement.)
 		kgo.MaxBufferedBytes(64 << 20),
 		kgo.MaxBufferedRecords(1 << 20),
+		// As Kafka's own producer. A KafkaJS consumer (NestJS) stops for good at
+		// a batch of kgo's default, snappy, which it cannot read.
+		kgo.ProducerBatchCompression(kgo.NoCompression()),
 		kgo.FetchMinBytes(1),
 		kgo.FetchMaxWait(500 * time.Millisecond),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),

@@ -56,6 +56,21 @@ const (
 	DeadPrefix    = "wherry-dlq-"       // of all of these
 )
 
+// Request and reply. The first five are those of NestJS 12, of which Spring
+// Kafka 4.1 has the first three; they are defaults. See package reqreply.
+const (
+	CorrelationID  = "kafka_correlationId"
+	ReplyTopic     = "kafka_replyTopic"
+	ReplyPartition = "kafka_replyPartition" // text, or an int32
+	ReplyError     = "kafka_nest-err"
+	ReplyEnd       = "kafka_nest-is-disposed"
+
+	Deadline   = "wherry-deadline"    // of a request: after it nobody waits
+	RequestID  = "wherry-request-id"  // of a request: the same in each attempt
+	ReplySeq   = "wherry-reply-seq"   // of a reply that is one of a stream: which, from 0
+	ReplyGroup = "wherry-reply-group" // of a reply: whose answer it is
+)
+
 // Get returns the value of the last header of that key.
 func Get(r *kgo.Record, key string) (value string, ok bool) {
 	for i := len(r.Headers) - 1; i >= 0; i-- {

@@ -25,6 +25,7 @@ type Item struct {
 	after   *Item // of the same line, begun after this one
 	pending bool  // finished, but for before
 	inHand  bool  // it has begun
+	spoiled bool  // one before it in its line is run again since it began
 	atWork  bool  // its Work has not returned
 	again   bool  // and it is to be called again then
 
@@ -111,8 +112,16 @@ func (it *Item) Again(refused error) {
 
 // rerun lets a record begin again, and its line after it.
 func (l *Lane) rerun(it *Item) {
+	if l.Order == InTurn {
+		for u := l.calls.after; u != &l.calls; u = u.after {
+			for _, at := range u.items {
+				at.spoiled = at.spoiled || at.seq > it.seq
+			}
+		}
+	}
 	if ln := it.line; ln != nil {
 		if h := ln.holder; h != nil {
+			h.spoiled = h.spoiled || h.atWork && h.seq > it.seq
 			if h.atWork || h.seq < it.seq {
 				ln.queue.insert(it)
 				return

@@ -238,3 +238,23 @@ func (l *Lane) Era() uint64 {
 
 // Era is that of the lane when Work was called for the record. It is for Work.
 func (it *Item) Era() uint64 { return it.era }
+
+// Line is the line that the item stands in with those that are handled one
+// after the other, and its place there. It reports false if it waits for none.
+func (it *Item) Line() (line, place uint64, ok bool) {
+	switch {
+	case it.lane.Order == InTurn:
+		return 0, it.seq, true
+	case it.line != nil:
+		return it.hash, it.seq, true
+	}
+	return 0, 0, false
+}
+
+// Spoiled reports whether a record before it in its line is run again since it
+// began: what it did came too early.
+func (it *Item) Spoiled() bool {
+	it.lane.mu.Lock()
+	defer it.lane.mu.Unlock()
+	return it.spoiled
+}

@@ -45,7 +45,7 @@ func (u *Unit) meeting() *meeting {
 
 func (u *Unit) add(it *Item) {
 	u.items = append(u.items, it)
-	it.unit, it.atWork, it.era = u, true, u.lane.era
+	it.unit, it.atWork, it.era, it.spoiled = u, true, u.lane.era, false
 	if it.inHand {
 		return // since its first run
 	}

@@ -171,7 +171,7 @@ func passes(err error) bool {
 	if _, ok := errors.AsType[*kgo.ErrDataLoss](err); ok {
 		return false
 	}
-	if kafka, ok := errors.AsType[*kerr.Error](err); ok && !kafka.Retriable {
+	if kafka, ok := errors.AsType[*kerr.Error](err); ok && !kafka.Retriable && !errors.Is(err, kerr.UnknownServerError) {
 		return false
 	}
 	return !client.Permanent(err) && !errors.Is(err, kgo.ErrMaxDecompress) && !errors.Is(err, kgo.ErrClientClosed)

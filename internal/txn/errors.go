@@ -38,6 +38,17 @@ var passing = []error{
 	context.Canceled, context.DeadlineExceeded,
 }
 
+// OfTopic reports whether err, with which a record was refused, is about its topic:
+// all records to it are refused so, and no others.
+func OfTopic(err error) bool {
+	for _, e := range []error{kerr.UnknownTopicOrPartition, kerr.InvalidTopicException} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
 // Judge tells what the error of a record that was produced means.
 func Judge(err error) Verdict {
 	is := func(e error) bool { return errors.Is(err, e) }

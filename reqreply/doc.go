@@ -1,0 +1,76 @@
+// Package reqreply is request and reply over Kafka: a question goes to a topic
+// of requests, and its answer to the partition of a topic of replies that the
+// caller reads.
+//
+//	var GetUser = reqreply.Method[string, *User]{Topic: "user.getUser"}
+//
+// # To answer
+//
+// [Method.Handler] makes a [wherry.Route] of a plain function, for a
+// [wherry.Consumer] like any other:
+//
+//	users := &wherry.Consumer{
+//		Client: cl, Group: "users",
+//		Handlers: []wherry.Route{GetUser.Handler(func(ctx context.Context, id string) (*User, error) {
+//			if id == "" {
+//				return nil, &reqreply.Error{Code: "invalid", Message: "no id"}
+//			}
+//			return find(ctx, id)
+//		})},
+//		Policies: []wherry.Policy{
+//			&dlq.Queue{Topic: "users.dlq"},
+//			reqreply.Faults{},
+//			retry.Policy{Attempts: 3},
+//		},
+//	}
+//
+// The answer is an output of the request's record: it is sent when handler and
+// policies are done, and with wherry.ExactlyOnce it is one transaction with
+// what the handler published, its tables and the group's offset. An [*Error] is
+// an answer too. What else fails is for the policies, of which [Faults] tells
+// the caller. [Service] counts.
+//
+// # To ask
+//
+//	caller := &reqreply.Caller{Client: cl}
+//	go caller.Run(ctx)
+//	user, err := GetUser.Call(ctx, caller, "user1")
+//
+// The deadline of the context travels with the request, and a server skips what
+// nobody waits for any more. [Method.Gather] takes the answers of several
+// groups, [Method.Stream] an answer of many values.
+//
+// # On the wire
+//
+// The headers are those of NestJS 12 by default, so that either side may be a
+// NestJS service: its ClientKafka.send calls a Handler, and Call calls its
+// @MessagePattern. Values travel as [Text] has them. [Spring] is the [Profile]
+// for Spring Kafka, and any names can be set.
+//
+//	kafka_correlationId      on both: which request it is
+//	kafka_replyTopic         on a request: where to answer to
+//	kafka_replyPartition     on a request: decimal text, or an int32 (Spring)
+//	kafka_nest-err           on a reply that is an error: text or JSON
+//	kafka_nest-is-disposed   on the last reply
+//	wherry-deadline          on a request: RFC 3339, after it nobody waits
+//	wherry-request-id        on a request: see Method.ID
+//	wherry-reply-group       on a reply: whose answer it is
+//	wherry-reply-seq         on a reply of a stream: its number, from 0
+//
+// # What is promised
+//
+//   - A reply is not missed: its partition is read from an offset that was known
+//     before the request was sent. It is lost only with what Kafka loses.
+//   - A call ends: with its answer, at its deadline, or at once with the Caller.
+//   - At least once a request may be handled and answered twice; the second
+//     answer is passed over, and counted as late. With wherry.ExactlyOnce effects
+//     in Kafka and the answer are there once, and with [Method].Dedupe a request
+//     that is sent again is not handled again.
+//   - A call that failed may have been handled, or be handled yet, but for
+//     [ErrNoResponder] and [ErrBusy].
+//   - A request cannot have a server write to a topic that it does not allow, nor
+//     stop it by naming one that does not exist. (One that is deleted within
+//     seconds of its last use may still be written to: that is a refused output,
+//     which goes to the policies. Faults with Done bears it.)
+//   - Bounded: calls in hand, replies that wait, headers that are echoed.
+package reqreply

@@ -1,0 +1,94 @@
+package reqreply
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/wherry-go/wherry"
+)
+
+// Faults is a [wherry.Policy] that answers requests which could not be handled
+// with an error, so that their callers do not wait for the deadline, and
+// returns the error: it stands outside of what retries and inside of what keeps
+// the request:
+//
+//	Policies: []wherry.Policy{
+//		wherry.Telemetry{},
+//		&dlq.Queue{Topic: "users.dlq"}, // gets the request that failed
+//		reqreply.Faults{},              // its caller gets an error
+//		retry.Policy{Attempts: 3},
+//	}
+//
+// The answer is sent only where a policy outside makes an end of the error. It
+// has the [wherry.Cause] as its code; its message tells no more than that
+// (unless the request does not decode), since what went wrong inside a service
+// is not for its callers. Nobody is answered who does not wait any more, and
+// nothing is done about records that are no requests.
+type Faults struct {
+	// Done makes the answer all that becomes of the error: Faults returns nil,
+	// the record is done, and the error is logged, also where the answer itself
+	// was refused, its topic being deleted say. It is for servers without dead
+	// letters. false returns the error, with which the Consumer stops where no
+	// policy outside handles it.
+	Done bool
+	// Error returns what is answered to an error. nil, and an Error that is nil,
+	// mean the default. It must be safe for concurrent use.
+	Error func(err error) *Error
+}
+
+// Wrap returns next with the answers to its errors around it.
+func (f Faults) Wrap(next wherry.Handler) wherry.Handler {
+	return func(ctx context.Context, r *kgo.Record) error {
+		err := next(ctx, r)
+		if err == nil || wherry.Interrupted(ctx) {
+			return err
+		}
+		s := runningFrom(ctx, r)
+		if s == nil {
+			return err
+		}
+		a, invalid := s.names.address(r)
+		if invalid != nil || !a.asks() || !a.awaited(time.Now()) || s.answers(ctx, s, &a) != nil {
+			return err
+		}
+		fault := f.faultOf(err)
+		if refused, ok := errors.AsType[*wherry.OutputError](err); ok && refused.Topic == a.topic {
+			if !tooLargeFor(refused) { // nor would this one be taken
+				s.reach.forget(a.topic)
+				return f.end(ctx, s, r, err, false)
+			}
+			fault = tooLarge(refused)
+		}
+		if unsent := s.stage(ctx, r, &a, []*kgo.Record{s.faultRecord(fault)}); unsent != nil {
+			return errors.Join(err, unsent)
+		}
+		s.counters(ctx).faults.Add(1)
+		return f.end(ctx, s, r, err, true)
+	}
+}
+
+// end returns err, or makes an end of it.
+func (f Faults) end(ctx context.Context, s *running, r *kgo.Record, err error, told bool) error {
+	if f.Done {
+		s.log.ErrorContext(ctx, "reqreply: a request failed", "caller was told", told, "topic", r.Topic, "partition", r.Partition, "offset", r.Offset, "error", err)
+		return nil
+	}
+	return err
+}
+
+func (f Faults) faultOf(err error) *Error {
+	if f.Error != nil {
+		if e := f.Error(err); e != nil {
+			return e
+		}
+	}
+	return faultOf(err)
+}
+
+func tooLargeFor(refused *wherry.OutputError) bool {
+	return errors.Is(refused, kerr.MessageTooLarge) || errors.Is(refused, kerr.RecordListTooLarge)
+}
