@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/wherry-go/wherry/internal/planted"
@@ -248,7 +249,7 @@ func (r *run) tablesFit(ctx context.Context, probe *kgo.Client, topics []string)
 	for _, t := range r.c.Tables {
 		names = append(names, t.owned().Name)
 	}
-	found, err := r.ask(ctx, probe, names)
+	found, err := r.made(ctx, probe, names)
 	if err != nil {
 		return err
 	}
@@ -259,4 +260,22 @@ func (r *run) tablesFit(ctx context.Context, probe *kgo.Client, topics []string)
 		}
 	}
 	return nil
+}
+
+// made asks for topics that exist, for a while until every broker has heard of
+// those that were just made.
+func (r *run) made(ctx context.Context, probe *kgo.Client, names []string) (kadm.TopicDetails, error) {
+	const tries = 50
+	for try := 1; ; try++ {
+		found, err := r.ask(ctx, probe, names)
+		missing := slices.ContainsFunc(names, func(name string) bool { return len(found[name].Partitions) == 0 })
+		if err != nil || !missing || try == tries {
+			return found, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }

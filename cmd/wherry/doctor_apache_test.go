@@ -115,14 +115,19 @@ func TestDoctor_ThreeNodesOfWhichOneIsKilled(t *testing.T) {
 		require.True(t, d.has("warning under-replicated", "__consumer_offsets"), d.all())
 	})
 	k.Restart(t, 2)
+	well := func() {
+		t.Helper()
+		await(t, func() (diagnosis, bool) {
+			d := doctor(t, k.Brokers(), "-group", "billing", "-ignore", "group-empty,one-replica,min-isr")
+			return d, d.code == 0
+		}, func(d diagnosis) { require.Empty(t, d.Findings) })
+	}
+	well()
 
 	k.Pause(t, 3)
 	require.True(t, doctor(t, k.Brokers(), "-timeout", "3s").has("error broker-silent", "lists 1 broker", "broker 3: there was no answer in time"))
 	k.Resume(t, 3)
-	await(t, func() (diagnosis, bool) {
-		d := doctor(t, k.Brokers(), "-group", "billing", "-ignore", "group-empty,one-replica,min-isr")
-		return d, d.code == 0
-	}, func(d diagnosis) { require.Empty(t, d.Findings) })
+	well()
 }
 
 func TestDoctor_SaysWhatItMayNotLookAt(t *testing.T) {

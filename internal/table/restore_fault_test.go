@@ -27,7 +27,7 @@ func TestRestoreReturnsWhatTryingAgainCannotMend(t *testing.T) {
 		"no right to read":          {kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.TopicAuthorizationFailed}, kerr.TopicAuthorizationFailed},
 		"no right to ask for ends":  {kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Err: kerr.TopicAuthorizationFailed}, kerr.TopicAuthorizationFailed},
 		"no right to see the topic": {kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "accounts", Err: kerr.TopicAuthorizationFailed}, kerr.TopicAuthorizationFailed},
-		"an error without a cure":   {kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.UnknownServerError}, kerr.UnknownServerError},
+		"an error without a cure":   {kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.InvalidRequest}, kerr.InvalidRequest},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -51,6 +51,7 @@ func TestRestoreTriesAgainWhatPasses(t *testing.T) {
 		"no leader to ask for ends":   {Keys: []kmsg.Key{kmsg.ListOffsets}, Err: kerr.LeaderNotAvailable},
 		"ends are not known yet":      {Keys: []kmsg.Key{kmsg.ListOffsets}, Err: kerr.OffsetNotAvailable},
 		"the offset is out of range":  {Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.OffsetOutOfRange},
+		"an error out of the blue":    {Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.UnknownServerError},
 		"the topic's id is not known": {Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.UnknownTopicID},
 	} {
 		t.Run(name, func(t *testing.T) {

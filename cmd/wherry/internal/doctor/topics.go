@@ -20,10 +20,12 @@ func (e *exam) topic(t *Topic) {
 		})
 		return
 	}
-	e.copies(t)
-	e.transactional(t)
-	e.stable(t)
 	k := e.kinOf(t.Name)
+	e.copies(t)
+	if k.role == plain || k.role == dead { // wherry alone reads the others, and reads committed
+		e.transactional(t)
+	}
+	e.stable(t)
 	if t.Settings == nil { // Missed has it
 		e.counts(t, k)
 		return
