@@ -206,7 +206,7 @@ func (x *exact) form() (entries []*entry) {
 			return entries
 		case left[e.p.partition] && e.rests: // maybe on what is left out
 			continue
-		case !x.stuck[e.p]:
+		case e.suspect || !x.stuck[e.p]:
 			outputs, bytes = outputs+len(e.outputs), bytes+e.bytes
 			full = full || e.suspect && n == max(x.most, 1) || n == mostRecords || n > 0 && (outputs > mostOutputs || bytes > mostBytes)
 			if n++; full {
@@ -260,6 +260,9 @@ func (x *exact) round(ctx context.Context, which []*partition) (more bool, err e
 	for stuck := 0; len(pl.entries) == 0 && len(x.stuck) > stuck; {
 		stuck = len(x.stuck)
 		pl = x.plan(m, which, x.form())
+	}
+	if i := slices.IndexFunc(x.batch, func(e *entry) bool { return e.suspect }); i >= 0 && len(pl.entries) == 0 {
+		return true, x.try(ctx, x.batch[i])
 	}
 	if len(pl.offsets) == 0 {
 		return false, nil

@@ -123,3 +123,27 @@ func (x *exact) spoil(e *entry) {
 	}
 	x.run.progressed()
 }
+
+// try finds out about a suspect that is not committed by itself, because finished
+// sets have no room: it waits for others, and they may wait for what it hides. The
+// transaction is aborted in any case.
+func (x *exact) try(ctx context.Context, e *entry) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*txn.Timeout)
+	defer cancel()
+	w, err := x.producer(ctx)
+	if err == nil {
+		err = w.Begin()
+	}
+	if err != nil {
+		return x.failed(ctx, "no transaction can be begun", err)
+	}
+	pl := &plan{entries: []*entry{e}, outputs: e.outputs}
+	x.begin(pl)
+	errs := produced(ctx, w, pl)
+	x.abort(ctx)
+	if errs != nil {
+		return x.refused(ctx, pl, errs)
+	}
+	e.suspect, e.apart = false, true // or it would be one again for the sake of others
+	return nil
+}

@@ -64,19 +64,37 @@ func (x *exact) transact(ctx context.Context, pl *plan) error {
 	return nil
 }
 
-// produced produces the outputs of a plan and returns the error of each, or nil.
-func produced(ctx context.Context, w *txn.Writer, pl *plan) []error {
-	if len(pl.entries) > 1 || !pl.entries[0].apart {
-		return w.Produce(ctx, pl.outputs)
+// produced produces the outputs of a plan, those of entries that are to be apart
+// one by one, and returns the error of each, or nil.
+func produced(ctx context.Context, w *txn.Writer, pl *plan) (errs []error) {
+	at := 0
+	send := func(n int) bool {
+		found := w.Produce(ctx, pl.outputs[at:at+n])
+		if found != nil {
+			errs = make([]error, len(pl.outputs))
+			copy(errs[at:], found)
+		}
+		at += n
+		return found == nil
 	}
-	for i := range pl.outputs {
-		if found := w.Produce(ctx, pl.outputs[i:i+1]); found != nil {
-			errs := make([]error, len(pl.outputs))
-			errs[i] = found[0]
+	together := 0
+	for _, e := range pl.entries {
+		if !e.apart {
+			together += len(e.outputs)
+			continue
+		}
+		if !send(together) {
 			return errs
 		}
+		together = 0
+		for range e.outputs {
+			if !send(1) {
+				return errs
+			}
+		}
 	}
-	return nil
+	send(together)
+	return errs
 }
 
 // begin begins the spans of outputs that are sent for the first time.
