@@ -124,9 +124,19 @@ func TestDoctor_ThreeNodesOfWhichOneIsKilled(t *testing.T) {
 	}
 	well()
 
-	k.Pause(t, 3)
-	require.True(t, doctor(t, k.Brokers(), "-timeout", "3s").has("error broker-silent", "lists 1 broker", "broker 3: there was no answer in time"))
-	k.Resume(t, 3)
+	// A busy machine may take so long to ask that the others have given the paused
+	// one up by then: it is down, no longer silent.
+	for try := 1; ; try++ {
+		k.Pause(t, 3)
+		d := doctor(t, k.Brokers(), "-timeout", "3s")
+		k.Resume(t, 3)
+		if d.has("error broker-silent", "lists 1 broker", "broker 3: there was no answer in time") {
+			break
+		}
+		require.True(t, d.has("error broker-down", "broker 3 is down"), d.all())
+		require.Less(t, try, 5, d.all())
+		well()
+	}
 	well()
 }
 
