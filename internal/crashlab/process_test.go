@@ -177,33 +177,40 @@ func TestProcess_IsFrozen(t *testing.T) {
 // that is found.
 func TestProcess_IsNotHeard(t *testing.T) {
 	t.Parallel()
-	for _, plant := range []planted.Fault{planted.None, planted.NoFencing} {
-		t.Run(plant.String(), func(t *testing.T) {
-			t.Parallel()
-			if plant != planted.None && os.Getenv("KAFKATEST_BROKERS") != "" {
-				// The new owner fences the producer as well, and there the other one
-				// is seldom quick enough with its next: seen once in two rounds of
-				// SOAK_PLANT=NoFencing .ci/soak, and not in this.
-				t.Skip("one try does not find it on a real broker")
-			}
-			l := newLab(t, "wherry", ByKey)
-			l.Plant = plant.String()
-			first, err := l.Start(Death{Key: kmsg.Heartbeat, N: 5, Mute: 4 * l.Session})
-			require.NoError(t, err)
-			_, err = l.Start(Death{})
-			require.NoError(t, err)
-			<-first.Ready()
-			require.NoError(t, l.Feed(t.Context(), 0, int(600*l.Session.Seconds()), 100))
-			if plant == planted.None {
-				l.judge(t)
-				return
-			}
+	muted := func(t *testing.T, plant planted.Fault) *Lab {
+		t.Helper()
+		l := newLab(t, "wherry", ByKey)
+		l.Plant = plant.String()
+		first, err := l.Start(Death{Key: kmsg.Heartbeat, N: 5, Mute: 4 * l.Session})
+		require.NoError(t, err)
+		_, err = l.Start(Death{})
+		require.NoError(t, err)
+		<-first.Ready()
+		require.NoError(t, l.Feed(t.Context(), 0, int(600*l.Session.Seconds()), 100))
+		return l
+	}
+	t.Run(planted.None.String(), func(t *testing.T) {
+		t.Parallel()
+		muted(t, planted.None).judge(t)
+	})
+	t.Run(planted.NoFencing.String(), func(t *testing.T) {
+		t.Parallel()
+		if os.Getenv("KAFKATEST_BROKERS") != "" {
+			t.Skip("a few tries do not find it on a real broker, SOAK_PLANT=NoFencing .ci/soak does")
+		}
+		// The new owner fences the producer as well: the other one has to be quick
+		// enough with its next, which takes a few tries on a busy machine.
+		for try := 1; ; try++ {
+			l := muted(t, planted.NoFencing)
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-			defer cancel()
 			require.NoError(t, l.Settle(ctx))
 			findings, err := l.Judge(ctx)
+			cancel()
 			require.NoError(t, err)
-			require.True(t, slices.ContainsFunc(findings, func(f Finding) bool { return f.Kind == "doubled" }), "%d findings", len(findings))
-		})
-	}
+			if slices.ContainsFunc(findings, func(f Finding) bool { return f.Kind == "doubled" }) {
+				return
+			}
+			require.Less(t, try, 8, "the fault that is planted is not found")
+		}
+	})
 }
