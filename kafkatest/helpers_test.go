@@ -63,17 +63,33 @@ func recordAs(t testing.TB, name string, f func(t testing.TB)) *recorder {
 		<-done
 	}
 	run(func() { f(rec) })
-	for len(rec.cleanups) > 0 {
-		last := rec.cleanups[len(rec.cleanups)-1]
-		rec.cleanups = rec.cleanups[:len(rec.cleanups)-1]
+	for last := rec.last(); last != nil; last = rec.last() {
 		run(last)
 	}
 	return rec
 }
 
-func (r *recorder) Name() string     { return r.name }
-func (r *recorder) Helper()          {}
-func (r *recorder) Cleanup(f func()) { r.cleanups = append(r.cleanups, f) }
+// last takes the cleanup that was registered last, nil if none is left.
+func (r *recorder) last() func() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := len(r.cleanups) - 1
+	if n < 0 {
+		return nil
+	}
+	f := r.cleanups[n]
+	r.cleanups = r.cleanups[:n]
+	return f
+}
+
+func (r *recorder) Name() string { return r.name }
+func (r *recorder) Helper()      {}
+
+func (r *recorder) Cleanup(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cleanups = append(r.cleanups, f)
+}
 
 func (r *recorder) Failed() bool {
 	r.mu.Lock()
