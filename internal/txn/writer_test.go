@@ -64,19 +64,28 @@ func offsets(t *testing.T, k *kafkatest.Cluster, at int64) *kmsg.TxnOffsetCommit
 	return req
 }
 
+// committed returns the group's offset when it is stable: brokers answer the end
+// of a transaction before all have written it down.
 func committed(t *testing.T, k *kafkatest.Cluster) int64 {
 	t.Helper()
-	all, err := kadm.NewClient(k.Client(t)).FetchOffsets(kadm.RequireStable(t.Context()), "g")
-	if errors.Is(err, kerr.GroupIDNotFound) {
-		return 0
+	adm := kadm.NewClient(k.Client(t))
+	for {
+		all, err := adm.FetchOffsets(kadm.RequireStable(t.Context()), "g")
+		if errors.Is(err, kerr.GroupIDNotFound) {
+			return 0
+		}
+		require.NoError(t, err)
+		at, ok := all.Lookup("in", 0)
+		if !ok {
+			return 0
+		}
+		if errors.Is(at.Err, kerr.UnstableOffsetCommit) {
+			k.Sleep(t, time.Millisecond)
+			continue
+		}
+		require.NoError(t, at.Err)
+		return max(at.At, 0)
 	}
-	require.NoError(t, err)
-	at, ok := all.Lookup("in", 0)
-	if !ok {
-		return 0
-	}
-	require.NoError(t, at.Err)
-	return max(at.At, 0)
 }
 
 // Commits and aborts, in turn, are what they say: also the first of a client,
