@@ -3,6 +3,7 @@ package wherry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -288,7 +289,7 @@ var errThrownOut = errors.New("this member was thrown out of the group")
 func (x *exact) bare(ctx context.Context, pl *plan) error {
 	refused, err := x.run.commitOffsets(ctx, pl.member, pl.offsets)
 	for tp, e := range refused {
-		err = errors.Join(err, &partitionError{tp, e})
+		err = errors.Join(err, fmt.Errorf("%v: %w", tp, e))
 	}
 	if err != nil {
 		// Some may have been committed, and all are committed again.

@@ -1,7 +1,6 @@
 package wherry
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -19,15 +18,6 @@ type plan struct {
 	offsets    map[topicPartition]position
 	partitions []*partition // of offsets
 }
-
-type partitionError struct {
-	tp  topicPartition
-	err error
-}
-
-func (e *partitionError) Error() string { return fmt.Sprintf("%v: %v", e.tp, e.err) }
-
-func (e *partitionError) Unwrap() error { return e.err }
 
 // plan plans a transaction of entries, as many as the finished sets have room
 // for, and of all else that finished since the last in their partitions, in
