@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/wherry-go/wherry"
 	"github.com/wherry-go/wherry/examples/shop/events"
 	"github.com/wherry-go/wherry/internal/interop/nest"
 	"github.com/wherry-go/wherry/kafkatest"
@@ -47,7 +49,7 @@ var build = sync.OnceValue(func() error {
 	return nil
 })
 
-// require skips the test where NestJS is missing, or fails it with KAFKATEST_REQUIRE=1.
+// need skips the test where NestJS is missing, or fails it with KAFKATEST_REQUIRE=1.
 func need(t *testing.T) {
 	t.Helper()
 	if _, err := nest.Shop(nil, nil); err != nil {
@@ -59,15 +61,19 @@ func need(t *testing.T) {
 	require.NoError(t, build())
 }
 
-// topics are the shop's, as the shop makes them but for the table.
-func topics() []string {
-	all := []string{"user.getUser", "user.getUser.reply"}
-	for _, spec := range events.Topics() {
-		if !spec.Changelog {
-			all = append(all, spec.Name)
+// onACluster is a Kafka with the shop's topics.
+func onACluster(t *testing.T) *kafkatest.Cluster {
+	t.Helper()
+	k := kafkatest.NewCluster(t)
+	specs := events.Topics()
+	// NestJS's callers need the topic of replies before they are started.
+	for _, name := range []string{"user.getUser", "user.getUser.reply"} {
+		if !slices.ContainsFunc(specs, func(s wherry.TopicSpec) bool { return s.Name == name }) {
+			specs = append(specs, wherry.TopicSpec{Name: name, Partitions: 4})
 		}
 	}
-	return all
+	require.NoError(t, wherry.EnsureTopics(t.Context(), k.Client(t), specs...))
+	return k
 }
 
 // start runs a command until the test ends.
@@ -127,6 +133,9 @@ func stop(t *testing.T, p *nest.Process) {
 // order is what both sides answer.
 type order struct{ ID, TotalAmount, Status string }
 
+// client gives a request up: NestJS's orders waits for auth for ever.
+var client = &http.Client{Timeout: patience}
+
 // shop is the HTTP interface of an orders service.
 type shop struct{ url string }
 
@@ -134,7 +143,7 @@ type shop struct{ url string }
 func (s shop) place(t *testing.T, amount, user string) (o order, status int, message any) {
 	t.Helper()
 	body := fmt.Sprintf(`{"totalAmount":%q,"status":"pending","userId":%q}`, amount, user)
-	resp, err := http.Post(s.url+"/orders", "application/json", strings.NewReader(body))
+	resp, err := client.Post(s.url+"/orders", "application/json", strings.NewReader(body))
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	answer := struct {
@@ -161,7 +170,7 @@ func (s shop) placed(t *testing.T, amount string) string {
 func (s shop) becomes(t *testing.T, id, want string) {
 	t.Helper()
 	eventually(t, "order "+id+" to be "+want, func() bool {
-		resp, err := http.Get(s.url + "/orders")
+		resp, err := client.Get(s.url + "/orders")
 		require.NoError(t, err)
 		defer resp.Body.Close()
 		var answer struct{ Data []order }
