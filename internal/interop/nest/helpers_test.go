@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,7 +19,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/wherry-go/wherry"
-	"github.com/wherry-go/wherry/examples/shop/events"
 	"github.com/wherry-go/wherry/internal/interop/nest"
 	"github.com/wherry-go/wherry/kafkatest"
 )
@@ -65,14 +63,7 @@ func need(t *testing.T) {
 func onACluster(t *testing.T) *kafkatest.Cluster {
 	t.Helper()
 	k := kafkatest.NewCluster(t)
-	specs := events.Topics()
-	// NestJS's callers need the topic of replies before they are started.
-	for _, name := range []string{"user.getUser", "user.getUser.reply"} {
-		if !slices.ContainsFunc(specs, func(s wherry.TopicSpec) bool { return s.Name == name }) {
-			specs = append(specs, wherry.TopicSpec{Name: name, Partitions: 4})
-		}
-	}
-	require.NoError(t, wherry.EnsureTopics(t.Context(), k.Client(t), specs...))
+	require.NoError(t, wherry.EnsureTopics(t.Context(), k.Client(t), nest.Topics()...))
 	return k
 }
 
@@ -83,10 +74,10 @@ func start(t *testing.T, cmd *exec.Cmd) *nest.Process {
 	p, err := nest.Start(cmd)
 	require.NoError(t, err)
 	t.Cleanup(func() {
-		p.Stop(os.Kill)
 		if t.Failed() {
 			t.Logf("%s:\n%s", strings.Join(cmd.Args, " "), p.Log())
 		}
+		require.NoError(t, p.Close())
 	})
 	return p
 }
@@ -124,11 +115,8 @@ func inGo(t *testing.T, k *kafkatest.Cluster, service string, args ...string) *n
 	return p
 }
 
-// stop stops a process in good order.
-func stop(t *testing.T, p *nest.Process) {
-	t.Helper()
-	p.Stop(syscall.SIGTERM)
-}
+// terminate asks a process to end in good order.
+const terminate = syscall.SIGTERM
 
 // order is what both sides answer.
 type order struct{ ID, TotalAmount, Status string }

@@ -55,7 +55,7 @@ func (m *mixed) run(t *testing.T, service string) {
 // one is placed while the service is away; it must not be lost.
 func (m *mixed) replace(t *testing.T, service string) {
 	t.Helper()
-	stop(t, m.running[service])
+	m.running[service].Stop(terminate)
 	between := ""
 	if service == "notifications" || service == "billing" {
 		between = m.placed(t, "10.00")
@@ -150,9 +150,9 @@ func TestMixed_TheFlowHoldsInAllCombinations(t *testing.T) {
 func (m *mixed) nothingTwice(t *testing.T) {
 	t.Helper()
 	for _, s := range services {
-		stop(t, m.running[s])
+		m.running[s].Stop(terminate)
 	}
-	count := m.count(t, "order.created", "payment.created", "payment.failed", "billing.dlq", "order.cancelled")
+	count := counts(t, m.k, "order.created", "payment.created", "payment.failed", "billing.dlq", "order.cancelled")
 	for _, id := range m.paid {
 		require.Equal(t, []int{1, 1, 0, 0, 0}, count[id], "paid order %s", id)
 	}
@@ -162,10 +162,10 @@ func (m *mixed) nothingTwice(t *testing.T) {
 	require.Len(t, count, len(m.paid)+len(m.told))
 }
 
-// count counts the committed records of each topic, by key.
-func (m *mixed) count(t *testing.T, topics ...string) map[string][]int {
+// counts counts the committed records of each topic, by key.
+func counts(t *testing.T, k *kafkatest.Cluster, topics ...string) map[string][]int {
 	t.Helper()
-	cl := m.k.Client(t)
+	cl := k.Client(t)
 	ends, err := kadm.NewClient(cl).ListCommittedOffsets(context.Background(), topics...)
 	require.NoError(t, err)
 	left := map[string]map[int32]int64{}
@@ -181,7 +181,7 @@ func (m *mixed) count(t *testing.T, topics ...string) map[string][]int {
 		left[o.Topic][o.Partition] = o.Offset
 		partitions[o.Topic][o.Partition] = kgo.NewOffset().AtStart()
 	})
-	reader := m.k.Client(t, kgo.ConsumePartitions(partitions), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
+	reader := k.Client(t, kgo.ConsumePartitions(partitions), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
 	count := map[string][]int{}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

@@ -8,7 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"github.com/wherry-go/wherry"
+	"github.com/wherry-go/wherry/examples/shop/events"
 )
 
 // version is that of NestJS in package.json, which the name of the modules'
@@ -40,6 +44,18 @@ func Shop(brokers, services []string, env ...string) (*exec.Cmd, error) {
 	)
 	cmd.Env = append(cmd.Env, env...)
 	return cmd, nil
+}
+
+// Topics are the topics of the shop, and those of requests for users and their
+// replies: NestJS ends at its start where they are missing.
+func Topics() []wherry.TopicSpec {
+	specs := events.Topics()
+	for _, name := range []string{"user.getUser", "user.getUser.reply"} {
+		if !slices.ContainsFunc(specs, func(s wherry.TopicSpec) bool { return s.Name == name }) {
+			specs = append(specs, wherry.TopicSpec{Name: name, Partitions: specs[0].Partitions})
+		}
+	}
+	return specs
 }
 
 // Joins is how many lines of Joined a process of services writes until it has

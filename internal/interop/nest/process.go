@@ -1,13 +1,12 @@
 package nest
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
-	"sync"
 	"time"
 )
 
@@ -15,38 +14,41 @@ import (
 // from several goroutines.
 type Process struct {
 	cmd  *exec.Cmd
+	log  *os.File // written by the process alone, so that whoever measures it has no part in that
 	done chan struct{}
-
-	mu  sync.Mutex
-	log bytes.Buffer
 }
 
-// Start starts cmd, whose output must not be set.
+// Start starts cmd, whose output must not be set. Close ends it.
 func Start(cmd *exec.Cmd) (*Process, error) {
-	p := &Process{cmd: cmd, done: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = p, p
-	if err := cmd.Start(); err != nil {
+	log, err := os.CreateTemp("", "wherry-process-*.log")
+	if err != nil {
 		return nil, err
+	}
+	p := &Process{cmd: cmd, log: log, done: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		return nil, errors.Join(err, log.Close(), os.Remove(log.Name()))
 	}
 	go func() {
 		defer close(p.done)
-		_ = cmd.Wait() // ExitCode tells
+		_ = cmd.Wait() // Stop tells of its code
 	}()
 	return p, nil
 }
 
-// Write takes what the process writes.
-func (p *Process) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.log.Write(b)
+// Log is what the process has written so far, until Close.
+func (p *Process) Log() string {
+	b, err := os.ReadFile(p.log.Name())
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
 }
 
-// Log is what the process has written so far.
-func (p *Process) Log() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.log.String()
+// Close kills the process if it still runs and forgets what it has written.
+func (p *Process) Close() error {
+	p.Stop(os.Kill)
+	return errors.Join(p.log.Close(), os.Remove(p.log.Name()))
 }
 
 // Await waits until the process has written something that the pattern matches n
@@ -59,14 +61,17 @@ func (p *Process) Await(ctx context.Context, pattern string, n int) ([]string, e
 	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for {
+	for ended := false; ; {
 		if found := expr.FindAllStringSubmatch(p.Log(), n); len(found) == n {
 			return found[n-1], nil
+		}
+		if ended {
+			return nil, fmt.Errorf("the process ended and had not written %q %d times:\n%s", pattern, n, p.Log())
 		}
 		select {
 		case <-tick.C:
 		case <-p.done:
-			return nil, fmt.Errorf("the process ended and had not written %q %d times:\n%s", pattern, n, p.Log())
+			ended = true // one more look at what it wrote last
 		case <-ctx.Done():
 			return nil, fmt.Errorf("the process has not written %q %d times: %w\n%s", pattern, n, context.Cause(ctx), p.Log())
 		}
@@ -83,6 +88,12 @@ func (p *Process) Stop(sig os.Signal) int {
 
 // Signal sends a signal.
 func (p *Process) Signal(sig os.Signal) error { return p.cmd.Process.Signal(sig) }
+
+// CPU is the processor time that the process has taken, once it has ended.
+func (p *Process) CPU() time.Duration {
+	<-p.done
+	return p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
+}
 
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }

@@ -1,0 +1,14 @@
+package main
+
+import "time"
+
+// Time is written as JavaScript's Date.toISOString does it. Any RFC 3339 time is
+// read.
+type Time struct{ time.Time }
+
+func now() Time { return Time{time.Now()} }
+
+// MarshalJSON writes milliseconds, and Z.
+func (t Time) MarshalJSON() ([]byte, error) {
+	return t.UTC().AppendFormat(nil, `"2006-01-02T15:04:05.000Z"`), nil
+}
