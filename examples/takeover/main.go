@@ -93,7 +93,10 @@ func tellFailure(next wherry.Handler) wherry.Handler {
 		if e, ok := errors.AsType[*wherry.RecordError](err); ok {
 			why = e.Err.Error()
 		}
-		return errors.Join(err, PaymentFailed.Publish(ctx, o.ID, Failure{Order: o, Error: why, FailedAt: now()}))
+		if untold := PaymentFailed.Publish(ctx, o.ID, Failure{Order: o, Error: why, FailedAt: now()}); untold != nil {
+			return errors.Join(err, untold)
+		}
+		return err
 	}
 }
 

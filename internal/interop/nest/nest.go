@@ -15,9 +15,9 @@ import (
 	"github.com/wherry-go/wherry/examples/shop/events"
 )
 
-// version is that of NestJS in package.json, which the name of the modules'
+// Version is that of NestJS in package.json, which the name of the modules'
 // folder has; TestVersionIsThatOfTheManifest keeps it.
-const version = "12.1.1"
+const Version = "12.1.1"
 
 // Shop returns the command that runs services, named as in shop/main.ts, on the
 // brokers. env has more of shop/settings.ts, as "NAME=value". Its error says what
@@ -31,7 +31,7 @@ func Shop(brokers, services []string, env ...string) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(cache, "wherry", "nest-"+version)
+	dir := filepath.Join(cache, "wherry", "nest-"+Version)
 	program := filepath.Join(dir, "dist", "main.js")
 	if _, err := os.Stat(program); err != nil {
 		return nil, fmt.Errorf("the shop in NestJS is not there: scripts/nest-modules brings it: %w", err)
