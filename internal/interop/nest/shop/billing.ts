@@ -16,7 +16,7 @@ export class BillingService {
   // The waits are within the handler, so whatever else is in the batch waits too.
   async createPayment(order: Order, original: unknown, retry = 0): Promise<void> {
     try {
-      this.charge(order);
+      await this.charge(order);
     } catch (e) {
       const error = e as Error;
       if (retry < this.maxRetries) {
@@ -33,8 +33,9 @@ export class BillingService {
     this.logger.log(`payment of order ${order.id} created`);
   }
 
-  private charge(order: Order): void {
+  private async charge(order: Order): Promise<void> {
     const { payments } = settings;
+    if (payments === 'hang') await new Promise(() => {});
     const limit = payments.startsWith('above=') ? Number(payments.slice('above='.length)) : Infinity;
     if (payments === 'fail' || Number(order.totalAmount) > limit) {
       throw new Error(`the payment of ${order.totalAmount} was declined`);

@@ -5,7 +5,7 @@ export const settings = {
   services: (env.SERVICES ?? 'orders,billing,auth,notifications').split(','),
   brokers: (env.KAFKA_BROKERS ?? '127.0.0.1:9092').split(','),
   port: Number(env.PORT ?? 3000),
-  // ok, fail, or above=N: those of more than N fail.
+  // ok, fail, hang, or above=N: those of more than N fail.
   payments: env.PAYMENTS ?? 'ok',
   retryInitial: Number(env.RETRY_INITIAL_MS ?? 1000),
   limits: env.LIMITS !== 'off',
