@@ -1,6 +1,9 @@
 package main
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Time is written as JavaScript's Date.toISOString does it. Any RFC 3339 time is
 // read.
@@ -10,5 +13,5 @@ func now() Time { return Time{time.Now()} }
 
 // MarshalJSON writes milliseconds, and Z.
 func (t Time) MarshalJSON() ([]byte, error) {
-	return t.UTC().AppendFormat(nil, `"2006-01-02T15:04:05.000Z"`), nil
+	return json.Marshal(t.UTC().Format("2006-01-02T15:04:05.000Z"))
 }

@@ -64,7 +64,7 @@ func place(ctx context.Context, client *http.Client, url string) (id string, err
 	if err != nil {
 		return "", err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return "", err
@@ -113,7 +113,7 @@ func (l *load) paid(ctx context.Context) (map[string]bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	var answer struct{ Data []struct{ ID, Status string } }
 	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
 		return nil, err

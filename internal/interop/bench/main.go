@@ -46,21 +46,21 @@ func main() {
 	measure := flag.Duration("measure", 5*time.Second, "requests that count")
 	args := flag.String("shop-args", "", "further flags of the shop in Go")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	err := run(ctx, settings{strings.Split(*brokers, ","), *rounds, *clients, *warm, *measure, strings.Fields(*args)})
+	err := run(settings{strings.Split(*brokers, ","), *rounds, *clients, *warm, *measure, strings.Fields(*args)})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, s settings) error {
+func run(s settings) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	dir, err := os.MkdirTemp("", "wherry-bench-")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	shop := filepath.Join(dir, "shop")
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", shop, "./examples/shop").CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
@@ -116,7 +116,7 @@ var services = []string{"orders", "billing", "auth", "notifications"}
 func (s settings) nestRound(ctx context.Context) (result, error) {
 	// The groups' names are those of the shop: neither has the other's orders to
 	// catch up with.
-	cmd, err := nest.Shop(s.brokers, services, "PORT=0", "LIMITS=off", "SHUTDOWN_HOOKS=on", "GROUP_POSTFIX=")
+	cmd, err := nest.Shop(ctx, s.brokers, services, "PORT=0", "LIMITS=off", "SHUTDOWN_HOOKS=on", "GROUP_POSTFIX=")
 	if err != nil {
 		return result{}, err
 	}
@@ -124,7 +124,7 @@ func (s settings) nestRound(ctx context.Context) (result, error) {
 }
 
 func (s settings) goRound(ctx context.Context, shop string) (result, error) {
-	cmd := exec.Command(shop, append([]string{"-http", "127.0.0.1:0", "-brokers", strings.Join(s.brokers, ",")}, s.shopArgs...)...)
+	cmd := exec.CommandContext(ctx, shop, append([]string{"-http", "127.0.0.1:0", "-brokers", strings.Join(s.brokers, ",")}, s.shopArgs...)...)
 	return s.round(ctx, cmd, `shop: starting.* http=(\S+)`, `shop: ready`, 1)
 }
 

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -50,7 +49,7 @@ var build = sync.OnceValue(func() error {
 // need skips the test where NestJS is missing, or fails it with KAFKATEST_REQUIRE=1.
 func need(t *testing.T) {
 	t.Helper()
-	if _, err := nest.Shop(nil, nil); err != nil {
+	if _, err := nest.Shop(t.Context(), nil, nil); err != nil {
 		if os.Getenv("KAFKATEST_REQUIRE") == "1" {
 			t.Fatal("KAFKATEST_REQUIRE=1, and " + err.Error())
 		}
@@ -95,7 +94,7 @@ func await(t *testing.T, p *nest.Process, pattern string, n int) []string {
 // inNest starts services in NestJS and returns when they have their partitions.
 func inNest(t *testing.T, k *kafkatest.Cluster, services []string, env ...string) *nest.Process {
 	t.Helper()
-	cmd, err := nest.Shop(k.Brokers(), services, append([]string{
+	cmd, err := nest.Shop(t.Context(), k.Brokers(), services, append([]string{
 		"PORT=0", "LIMITS=off", "SHUTDOWN_HOOKS=on", "MAX_WAIT_MS=100",
 	}, env...)...)
 	require.NoError(t, err)
@@ -153,7 +152,7 @@ func (s shop) placed(t *testing.T, amount string) string {
 	o, status, message := s.place(t, amount, "user1")
 	require.Equal(t, http.StatusCreated, status, "%v", message)
 	require.Equal(t, order{o.ID, amount, "pending"}, o)
-	require.Regexp(t, regexp.MustCompile(`^[0-9a-f-]{36}$`), o.ID)
+	require.Regexp(t, `^[0-9a-f-]{36}$`, o.ID)
 	return o.ID
 }
 

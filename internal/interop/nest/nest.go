@@ -3,6 +3,7 @@
 package nest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -20,9 +21,9 @@ import (
 const Version = "12.1.1"
 
 // Shop returns the command that runs services, named as in shop/main.ts, on the
-// brokers. env has more of shop/settings.ts, as "NAME=value". Its error says what
+// brokers, until ctx is done. env has more of shop/settings.ts, as "NAME=value". Its error says what
 // is not installed.
-func Shop(brokers, services []string, env ...string) (*exec.Cmd, error) {
+func Shop(ctx context.Context, brokers, services []string, env ...string) (*exec.Cmd, error) {
 	node, err := exec.LookPath("node")
 	if err != nil {
 		return nil, errors.New("there is no node on the PATH")
@@ -36,7 +37,7 @@ func Shop(brokers, services []string, env ...string) (*exec.Cmd, error) {
 	if _, err := os.Stat(program); err != nil {
 		return nil, fmt.Errorf("the shop in NestJS is not there: scripts/nest-modules brings it: %w", err)
 	}
-	cmd := exec.Command(node, program)
+	cmd := exec.CommandContext(ctx, node, program)
 	cmd.Env = append(os.Environ(),
 		"NO_COLOR=1", "KAFKAJS_NO_PARTITIONER_WARNING=1",
 		"KAFKA_BROKERS="+strings.Join(brokers, ","),
