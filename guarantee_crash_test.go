@@ -288,7 +288,7 @@ func strikes(t *testing.T, row crashRow, whats []string, keys []kmsg.Key, stride
 	if t.Failed() {
 		return
 	}
-	stride = max(1, stride/seeds())
+	stride = max(1, stride/seeds()) * strideOfRaces
 	if testing.Short() {
 		stride *= 10
 	}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package wherry_test
+
+const strideOfRaces = 1
