@@ -48,6 +48,8 @@ func OpenSpring(t testing.TB, app string, brokers []string, properties map[strin
 		"spring.kafka.bootstrap-servers":                       strings.Join(brokers, ","),
 		"spring.kafka.consumer.auto-offset-reset":              "earliest",
 		"spring.kafka.consumer.fetch-max-wait":                 "50ms",
+		"spring.kafka.consumer.heartbeat-interval":             "100ms",
+		"spring.kafka.listener.poll-timeout":                   "100ms",
 		"spring.kafka.properties.retry.backoff.ms":             "20",
 		"spring.kafka.properties.metadata.max.age.ms":          "1000",
 		"spring.kafka.producer.properties.enable.metrics.push": "false",

@@ -34,7 +34,7 @@ public class Answers {
 
 	@Bean
 	@ConditionalOnBooleanProperty("converter")
-	RecordMessageConverter json() {
+	static RecordMessageConverter json() {
 		return new StringJacksonJsonMessageConverter();
 	}
 

@@ -31,12 +31,12 @@ public class Letters {
 
 	@Bean
 	@ConditionalOnBooleanProperty("converter")
-	RecordMessageConverter json() {
+	static RecordMessageConverter json() {
 		return new StringJacksonJsonMessageConverter();
 	}
 
 	@Bean
-	DefaultErrorHandler errorHandler(KafkaOperations<?, ?> template) {
+	static DefaultErrorHandler errorHandler(KafkaOperations<?, ?> template) {
 		return new DefaultErrorHandler(new DeadLetterPublishingRecoverer(template), new FixedBackOff(0, 2));
 	}
 
