@@ -8,6 +8,7 @@ import (
 	"maps"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -97,7 +98,6 @@ func TestWeCallSpring(t *testing.T) {
 				u, err := find.Call(within(t, patience), c, user{"u1", "Ada"})
 				require.NoError(t, err)
 				require.Equal(t, &user{"u1", "ADA"}, u)
-				find.Topic, find.ReplyTopic = p+".echo", p+".ask.reply"
 			}
 		})
 	}
@@ -108,7 +108,7 @@ func TestWhatSpringDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, "s3.ask:1", "s3.ask.reply:1", "s3.echo:1", "s3.user:1", "s3.list:1", "s3.guarded:1")
 	app := spring(t, k, "Answers", "s3.spring", springConv, "prefix", "s3")
-	ask := reqreply.Method[string, any]{Topic: "s3.ask", Codec: wherry.JSON{}, Profile: reqreply.Spring()}
+	ask := reqreply.Method[string, any]{Topic: "s3.ask", Codec: wherry.JSON{}, Profile: reqreply.Spring(), Group: "s3.spring"}
 	list := ask
 	list.Topic, list.ReplyTopic = "s3.list", "s3.ask.reply"
 	text := ask
@@ -141,6 +141,15 @@ func TestWhatSpringDoesNotAnswer(t *testing.T) {
 	require.Equal(t, true, got)
 	cancel()
 	calls.Wait()
+
+	// And nobody is asked where no application runs.
+	app.Do(t, "close", nil)
+	eventually(t, "no responder", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second) // for what is sent before that is known
+		defer cancel()
+		_, err := ask.Call(ctx, c, "true")
+		return errors.Is(err, reqreply.ErrNoResponder)
+	})
 }
 
 // What arrives at a Spring listener.
@@ -264,13 +273,14 @@ func TestSpringCallsUs(t *testing.T) {
 	calls.Wait()
 }
 
-// Text and bytes travel as they are with the default Codec.
+// Text and bytes travel as they are with the default Codec; and exactly once.
 func TestSpringCallsUsWithTextAndBytes(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, "w2.ask:1", "w2.ask.reply:1")
 	m := reqreply.Method[[]byte, []byte]{Topic: "w2.ask", Profile: reqreply.Spring()}
-	serve(t, k, &wherry.Consumer{Group: "w2"}, m.Handler(func(_ context.Context, b []byte) ([]byte, error) { return b, nil }))
-	text, bytes := spring(t, k, "Asks", "w2.a", springText, "replies", "w2.ask.reply"), spring(t, k, "Asks", "w2.b", springBytes, "replies", "w2.ask.reply")
+	serve(t, k, &wherry.Consumer{Group: "w2", Delivery: wherry.ExactlyOnce}, m.Handler(func(_ context.Context, b []byte) ([]byte, error) { return b, nil }))
+	committed := []string{"replies", "w2.ask.reply", "spring.kafka.consumer.isolation-level", "read_committed"}
+	text, bytes := spring(t, k, "Asks", "w2.a", springText, committed...), spring(t, k, "Asks", "w2.b", springBytes, committed...)
 	for _, v := range []string{`"user1"`, `""`, `"{\"a\":1}"`, `"42"`} {
 		require.JSONEq(t, v, string(text.Ask(t, "w2.ask", map[string]any{"value": json.RawMessage(v)}).Value))
 	}

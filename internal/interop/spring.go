@@ -53,8 +53,6 @@ func OpenSpring(t testing.TB, app string, brokers []string, properties map[strin
 		"spring.kafka.properties.retry.backoff.ms":             "20",
 		"spring.kafka.properties.metadata.max.age.ms":          "1000",
 		"spring.kafka.producer.properties.enable.metrics.push": "false",
-		"logging.level.root":                                   "WARN",
-		"logging.exception-conversion-word":                    "%wEx{4}",
 	}
 	for k, v := range properties {
 		all[k] = v

@@ -67,7 +67,7 @@ public class Answers {
 	@SendTo
 	Map<String, Object> echo(Message<Object> message) {
 		Map<String, Object> types = new LinkedHashMap<>();
-		message.getHeaders().forEach((k, v) -> types.put(k, v.getClass().getSimpleName()));
+		message.getHeaders().forEach((k, v) -> types.put(k, v == null ? "null" : v.getClass().getSimpleName()));
 		var echo = Peer.describe("echo", message.getPayload(), message.getHeaders());
 		echo.put("types", types);
 		return echo;

@@ -14,11 +14,14 @@ import java.util.concurrent.Executors;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 
+import ch.qos.logback.classic.Level;
+import ch.qos.logback.classic.Logger;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.common.header.Headers;
-import org.springframework.boot.WebApplicationType;
+import org.slf4j.LoggerFactory;
 import org.springframework.boot.Banner;
+import org.springframework.boot.WebApplicationType;
 import org.springframework.boot.builder.SpringApplicationBuilder;
 import org.springframework.context.ConfigurableApplicationContext;
 import org.springframework.core.ParameterizedTypeReference;
@@ -66,6 +69,8 @@ public class Peer {
 	public static void main(String[] args) throws Exception {
 		PrintStream out = new PrintStream(System.out, true, StandardCharsets.UTF_8);
 		System.setOut(System.err); // logs
+		System.setProperty("org.springframework.boot.logging.LoggingSystem", "none"); // it is one for all applications
+		((Logger) LoggerFactory.getLogger(Logger.ROOT_LOGGER_NAME)).setLevel(Level.WARN);
 		Peer peer = new Peer();
 		var in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
 		var pool = Executors.newCachedThreadPool();
@@ -96,6 +101,9 @@ public class Peer {
 			return Map.of();
 		}
 		var app = apps.get(name);
+		if (app == null) {
+			return Map.of(); // closed already
+		}
 		switch (request.get("op").asString()) {
 			case "ask": return ask(app, request);
 			case "send": app.getBean(KafkaTemplate.class).send(record(request)).get(); return Map.of();
@@ -107,7 +115,7 @@ public class Peer {
 				return heard;
 			}
 			case "heal": app.getBean(Heard.class).healed = true; return Map.of();
-			case "close": app.close(); apps.remove(name); return Map.of();
+			case "close": apps.remove(name); app.close(); return Map.of();
 			default: throw new IllegalArgumentException("op " + request.get("op"));
 		}
 	}
@@ -115,9 +123,12 @@ public class Peer {
 	private static ConfigurableApplicationContext open(JsonNode request) throws Exception {
 		Map<String, Object> properties = new LinkedHashMap<>();
 		request.get("properties").properties().forEach(p -> properties.put(p.getKey(), p.getValue().asString()));
-		var app = new SpringApplicationBuilder(Class.forName("wherry." + request.get("app").asString()))
-				.web(WebApplicationType.NONE).bannerMode(Banner.Mode.OFF).logStartupInfo(false)
-				.registerShutdownHook(false).properties(properties).run();
+		ConfigurableApplicationContext app;
+		synchronized (Peer.class) { // made to be one in a process
+			app = new SpringApplicationBuilder(Class.forName("wherry." + request.get("app").asString()))
+					.web(WebApplicationType.NONE).bannerMode(Banner.Mode.OFF).logStartupInfo(false)
+					.registerShutdownHook(false).properties(properties).run();
+		}
 		for (var container : app.getBean(KafkaListenerEndpointRegistry.class).getAllListenerContainers()) {
 			while (container.getAssignedPartitions().isEmpty()) {
 				Thread.sleep(10);
