@@ -148,6 +148,6 @@ func TestSpringsSerializersWriteALetterAnew(t *testing.T) {
 	app.Heard(t)
 	l, err := dlq.Read(kafkatest.NextRecord(t, k, "l4.pay-dlt"))
 	require.NoError(t, err)
-	require.Equal(t, `{"id":"o-1","name":"Ada"}`, string(l.Value))
+	require.JSONEq(t, `{"id":"o-1","name":"Ada"}`, string(l.Value))
 	require.Equal(t, "wherry.Peer$User", string(l.Headers[len(l.Headers)-1].Value), "its __TypeId__")
 }

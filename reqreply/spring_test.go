@@ -4,8 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"maps"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -183,7 +183,9 @@ func TestWhatSpringGetsFromUs(t *testing.T) {
 			Topic: "s4.echo", Codec: wherry.JSON{}, Profile: reqreply.Spring(), Key: func(any) string { return "k1" },
 			Headers: func(context.Context, any) []kgo.RecordHeader {
 				return []kgo.RecordHeader{
-					{Key: "tenant", Value: []byte("t1")}, {Key: "n", Value: []byte("5")}, {Key: "text", Value: []byte("t2")},
+					{Key: "tenant", Value: []byte("t1")},
+					{Key: "n", Value: []byte("5")},
+					{Key: "text", Value: []byte("t2")},
 					{Key: "spring_json_header_types", Value: []byte(`{"n":"java.lang.Integer","text":"java.lang.String"}`)},
 				}
 			},
@@ -264,7 +266,7 @@ func TestSpringCallsUs(t *testing.T) {
 	for name, app := range apps {
 		for i := range 25 {
 			calls.Go(func() {
-				if got := app.Ask(t, "w1.ask", map[string]any{"value": i}); string(got.Value) != fmt.Sprint(i) {
+				if got := app.Ask(t, "w1.ask", map[string]any{"value": i}); string(got.Value) != strconv.Itoa(i) {
 					t.Errorf("%s: asked %d, got %+v", name, i, got)
 				}
 			})

@@ -6,8 +6,17 @@ package interop
 
 import (
 	"os"
+	"os/exec"
 	"testing"
 )
+
+// Need skips or fails the test where a program is not on the PATH.
+func Need(t testing.TB, program string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err != nil {
+		lack(t, "there is no "+program+" on the PATH")
+	}
+}
 
 func lack(t testing.TB, why string) {
 	t.Helper()

@@ -15,9 +15,7 @@ import (
 // returns when it has said "ready": what it reads, and what it writes, by line.
 func Node(t testing.TB, program string, args ...string) (in io.Writer, out *bufio.Scanner) {
 	t.Helper()
-	if _, err := exec.LookPath("node"); err != nil {
-		lack(t, "there is no node on the PATH")
-	}
+	Need(t, "node")
 	root, err := moduleRoot()
 	fatal(t, err)
 	fixture := filepath.Join(root, "internal", "interop", "nest")

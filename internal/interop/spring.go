@@ -149,9 +149,7 @@ func (s *Spring) do(op string, fields map[string]any) (a SpringAnswer, err error
 // startJVM starts the peer unless it runs.
 func startJVM(t testing.TB) {
 	t.Helper()
-	if _, err := exec.LookPath("java"); err != nil {
-		lack(t, "there is no java on the PATH")
-	}
+	Need(t, "java")
 	dir, err := springFolder()
 	if err != nil {
 		t.Fatal(err)
