@@ -229,10 +229,15 @@ func TestSpringCallsUs(t *testing.T) {
 		"no errors expected": spring(t, k, "Asks", "w1.d", springJSON, "replies", "w1.ask.reply", "checked", "false"),
 	}
 	for name, app := range apps {
-		for _, v := range []string{`"user1"`, `""`, `42`, `1.5`, `true`, `null`, `{"a":[1,"x"]}`, `["a",1,null]`, `[]`, `"\"quoted\""`} {
+		for v, class := range map[string]string{
+			`"user1"`: "java.lang.String", `""`: "java.lang.String", `"\"quoted\""`: "java.lang.String",
+			`42`: "java.lang.Integer", `1.5`: "java.lang.Double", `true`: "java.lang.Boolean", `null`: "",
+			`{"a":[1,"x"]}`: "java.util.LinkedHashMap", `["a",1,null]`: "java.util.ArrayList", `[]`: "java.util.ArrayList",
+		} {
 			got := app.Ask(t, "w1.ask", map[string]any{"value": json.RawMessage(v)})
 			require.Empty(t, got.Error+got.Message, "%s: %s", name, v)
 			require.JSONEq(t, v, string(got.Value), name)
+			require.Equal(t, class, got.Type)
 			if name == "a partition" {
 				require.EqualValues(t, 1, got.Partition)
 			}
@@ -279,7 +284,7 @@ func TestSpringCallsUs(t *testing.T) {
 func TestSpringCallsUsWithTextAndBytes(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, "w2.ask:1", "w2.ask.reply:1")
-	m := reqreply.Method[[]byte, []byte]{Topic: "w2.ask", Profile: reqreply.Spring()}
+	m := reqreply.Method[[]byte, []byte]{Topic: "w2.ask"} // a server reads either profile's requests
 	serve(t, k, &wherry.Consumer{Group: "w2", Delivery: wherry.ExactlyOnce}, m.Handler(func(_ context.Context, b []byte) ([]byte, error) { return b, nil }))
 	committed := []string{"replies", "w2.ask.reply", "spring.kafka.consumer.isolation-level", "read_committed"}
 	text, bytes := spring(t, k, "Asks", "w2.a", springText, committed...), spring(t, k, "Asks", "w2.b", springBytes, committed...)
@@ -312,4 +317,20 @@ func TestASpringCallerGivesUp(t *testing.T) {
 	close(held)
 	require.JSONEq(t, `"slow"`, string(kafkatest.NextRecord(t, k, "w3.ask.reply").Value)) // a request of Spring's has no deadline
 	require.JSONEq(t, `"fast"`, string(app.Ask(t, "w3.ask", map[string]any{"value": "fast"}).Value))
+}
+
+// Our replies name no Java class: a client has to say which one it expects.
+func TestASpringClientThatExpectsNoType(t *testing.T) {
+	t.Parallel()
+	k := kafkatest.NewCluster(t, "w4.ask:1", "w4.ask.reply:1")
+	m := reqreply.Method[any, any]{Topic: "w4.ask", Codec: wherry.JSON{}}
+	serve(t, k, &wherry.Consumer{Group: "w4"}, m.Handler(springsAnswer))
+	untyped := serdes("org.springframework.kafka.support.serializer.JacksonJson",
+		"spring.kafka.consumer.value-deserializer", "org.springframework.kafka.support.serializer.ErrorHandlingDeserializer",
+		"spring.kafka.consumer.properties.spring.deserializer.value.delegate.class", "org.springframework.kafka.support.serializer.JacksonJsonDeserializer")
+	app := spring(t, k, "Asks", "w4.a", untyped, "replies", "w4.ask.reply")
+	for range 2 {
+		got := app.Ask(t, "w4.ask", map[string]any{"value": "user1"})
+		require.Equal(t, "org.springframework.kafka.support.serializer.DeserializationException", got.Error)
+	}
 }
