@@ -72,6 +72,7 @@ var arrows = []struct {
 	{"internal/txn", []string{"internal/client", "internal/header", "internal/planted"}},
 	{"internal/embedded", nil},
 	{"internal/apache", nil},
+	{"internal/interop", nil},
 	{"internal/apache/with", []string{"internal/apache"}},
 	{"internal/crashlab", []string{"", "retry", "dlq", "internal/..."}},
 	{"internal/crashlab/soak", []string{"internal/crashlab"}},
@@ -158,7 +159,7 @@ func TestArrows_WhatLibrariesDependOn(t *testing.T) {
 		{"go.opentelemetry.io/otel/sdk", nil, "libraries use OpenTelemetry's API alone, the SDK is the program's to choose"},
 		{"github.com/twmb/franz-go/pkg/kfake", []string{"kafkatest", "saga/sagatest"}, "the embedded broker is for tests and programs"},
 		{"github.com/danielgtaylor/huma", nil, "web frameworks belong in examples"},
-		{"testing", []string{"kafkatest", "saga/sagatest"}, "package testing belongs in test helpers: it adds flags to programs"},
+		{"testing", []string{"kafkatest", "saga/sagatest", "internal/interop"}, "package testing belongs in test helpers: it adds flags to programs"},
 	}
 	for _, p := range all {
 		for _, f := range forbidden {
