@@ -79,24 +79,26 @@ func newClient(cfg config, brokers []string) (*kgo.Client, error) {
 }
 
 // assemble makes the services that cfg names. They share nothing but the
-// client, the log and, where orders is among them, the users: a function call
-// into auth's package, which serves whether or not auth runs in this process.
+// client, the log and the key of tokens: auth makes those, and orders reads them.
 func assemble(cfg config, cl *kgo.Client) []*part {
-	users := auth.Seed()
+	tokens := newTokens(cfg)
 	var parts []*part
 	for _, name := range cfg.services {
 		p := &part{name: name}
 		policies := []wherry.Policy{wherry.Middleware(p.watch)}
 		switch name {
 		case ordersName:
-			p.service = &orders.Service{Client: cl, UserExists: users.Exists, Policies: policies, Logger: cfg.log}
+			p.service = &orders.Service{
+				Client: cl, AuthGroup: cfg.authGroup, Subject: tokens.Subject,
+				Policies: policies, Logger: cfg.log,
+			}
 		case billingName:
 			p.service = &billing.Service{
 				Client: cl, Payments: cfg.payments, RetryInitial: cfg.retry,
 				Policies: policies, Logger: cfg.log,
 			}
 		case authName:
-			p.service = &auth.Service{Users: users, Logger: cfg.log}
+			p.service = &auth.Service{Client: cl, Tokens: tokens, Policies: policies, Logger: cfg.log}
 		case notificationsName:
 			p.service = &notifications.Service{Client: cl, Policies: policies, Logger: cfg.log}
 		}
