@@ -73,7 +73,7 @@ func (s *Service) Login(ctx context.Context, c Credentials) (token string, err e
 	if err != nil {
 		return "", err
 	}
-	if !found {
+	if found = found && a.Hash != ""; !found { // a row without a hash is that of an id
 		a.Hash = nobody()
 	}
 	is, err := s.passwords.is(ctx, c.Password, a.Hash)
