@@ -134,6 +134,11 @@ func tellReady(cfg config, http, broker string) {
   cancel one:      curl -X POST http://%[1]s/orders/ID/cancel
 `, http)
 	}
+	if slices.Contains(cfg.services, authName) {
+		_, _ = fmt.Fprintf(cfg.out, `  register:        curl -X POST http://%[1]s/auth/register -H "Content-Type: application/json" -d '{"email": "jo@example.com", "password": "correct horse battery", "name": "Jo"}'
+  get a token:     curl -X POST http://%[1]s/auth/login -H "Content-Type: application/json" -d '{"email": "jo@example.com", "password": "correct horse battery"}'
+`, http)
+	}
 	if cfg.brokers == nil {
 		host, port, _ := net.SplitHostPort(http)
 		next := "0"

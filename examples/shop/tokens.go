@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/wherry-go/wherry/examples/shop/auth"
 )
@@ -31,8 +32,8 @@ func newTokens(cfg config) auth.Tokens {
 		return auth.Tokens{Key: cfg.tokenKey}
 	}
 	if slices.Contains(cfg.services, authName) || slices.Contains(cfg.services, ordersName) {
-		cfg.log.Warn("shop: "+tokenKeyName+" is not set, so tokens are signed with a key of this process alone: other processes, and its next start, refuse them", //nolint:sloglint // a constant
-			"services", cfg.services)
+		cfg.log.Warn("shop: "+tokenKeyName+" is not set, so tokens are signed with a key of this process alone: other processes, and its next start, refuse them",
+			"services", strings.Join(cfg.services, ","))
 	}
 	key := make([]byte, auth.MinKey)
 	_, _ = rand.Read(key) // it never fails

@@ -77,7 +77,7 @@ func (s *Service) Login(ctx context.Context, c Credentials) (token string, err e
 		a.Hash = nobody()
 	}
 	is, err := s.passwords.is(ctx, c.Password, a.Hash)
-	if err == nil && !(is && found) {
+	if err == nil && (!is || !found) {
 		err = &CredentialsError{}
 	}
 	if err != nil {

@@ -49,8 +49,10 @@ func TestOrderIsRefusedWhereNobodyTellsOfItsUser(t *testing.T) {
 		want    string
 	}{
 		"there is none": {nil, "auth-server", "The auth service is not there: nobody answers user.getUser"},
-		"it is in another group": {func(cl *kgo.Client) *wherry.Consumer { return answering(cl, "nest-server", somebody) },
-			"auth-server", "The auth service is not there: nobody answers user.getUser"},
+		"it is in another group": {
+			func(cl *kgo.Client) *wherry.Consumer { return answering(cl, "nest-server", somebody) },
+			"auth-server", "The auth service is not there: nobody answers user.getUser",
+		},
 		"nobody looks whether there is one": {nil, "", "The auth service did not answer user.getUser within 5s"},
 		"it does not answer": {func(cl *kgo.Client) *wherry.Consumer {
 			return answering(cl, "auth-server", func(ctx context.Context, _ string) (*events.User, error) {

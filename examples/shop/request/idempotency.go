@@ -31,7 +31,7 @@ func (k *IdempotencyKey) Resolve(ctx huma.Context) []error {
 // away, so what needs none in a URL may come without.
 var (
 	quoted = regexp.MustCompile(`^"((?:[ !#-\[\]-~]|\\["\\]){1,253})"$`)
-	bare   = regexp.MustCompile(`^[0-9A-Za-z._~:/+=-]{1,255}$`)
+	bare   = regexp.MustCompile(`^[0-9A-Za-z._~:/+=-]{1,253}$`)
 )
 
 // Key returns the key, without its quotes; "" if there is none. Its error is a
