@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	jo    = `{"email":"jo@example.com","password":"correct horse","name":"Jo"}`
-	login = `{"email":"jo@example.com","password":"correct horse"}`
+	jo    = `{"email":"jo@example.com","password":"staple of mine","name":"Jo"}`
+	login = `{"email":"jo@example.com","password":"staple of mine"}`
 )
 
 var tokenKey = strings.Repeat("k", auth.MinKey)
@@ -104,7 +104,7 @@ func TestUserRegistersLogsInAndPlacesAnOrder(t *testing.T) {
 	require.Equal(t, http.StatusCreated, out.Status, "%v", out.Message)
 	out = p.send(http.MethodPost, "/orders", orderOf(user["id"]))
 	require.Equal(t, http.StatusCreated, out.Status, "none is needed")
-	require.NotContains(t, p.logs.String(), "correct horse")
+	require.NotContains(t, p.logs.String(), "staple of mine")
 	require.NotContains(t, p.logs.String(), token.AccessToken)
 	require.NotContains(t, p.logs.String(), "argon2")
 }
@@ -131,12 +131,12 @@ func TestRegistrationAndLoginThatAreRefused(t *testing.T) {
 		{"/auth/register", `[`, 400, "malformed JSON: unexpected end of JSON input"},
 		{"/auth/register", jo, 409, "User with email jo@example.com already exists"},
 		{"/auth/register", strings.ToUpper(jo[:24]) + jo[24:], 400, []any{"property EMAIL should not exist", "email must be an email"}},
-		{"/auth/register", `{"email":"JO@Example.com","password":"correct horse","name":"Jo"}`, 409, "User with email jo@example.com already exists"},
-		{"/auth/register", `{"email":"ada@example.com","password":"correct horse","name":"Ada"}`, 409, "User with email ada@example.com already exists"},
+		{"/auth/register", `{"email":"JO@Example.com","password":"staple of mine","name":"Jo"}`, 409, "User with email jo@example.com already exists"},
+		{"/auth/register", `{"email":"ada@example.com","password":"staple of mine","name":"Ada"}`, 409, "User with email ada@example.com already exists"},
 		{"/auth/login", `{}`, 400, []any{"email should not be empty", "email must be a string", "password should not be empty", "password must be a string"}},
 		{"/auth/login", `{"email":"jo@example.com","password":"wrong"}`, 401, "Invalid credentials"},
-		{"/auth/login", `{"email":"nobody@example.com","password":"correct horse"}`, 401, "Invalid credentials"},
-		{"/auth/login", `{"email":"ada@example.com","password":"correct horse"}`, 401, "Invalid credentials"},
+		{"/auth/login", `{"email":"nobody@example.com","password":"staple of mine"}`, 401, "Invalid credentials"},
+		{"/auth/login", `{"email":"ada@example.com","password":"staple of mine"}`, 401, "Invalid credentials"},
 		{"/auth/login", `{"x":"` + strings.Repeat("y", 102_400) + `"}`, 413, "request entity too large"},
 	} {
 		out := p.send(http.MethodPost, test.path, test.body)

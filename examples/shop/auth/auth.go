@@ -27,7 +27,8 @@ const (
 	DeadLetters   = "auth.dlq"
 )
 
-// patience is how long it may take to register a user, or to log one in.
+// patience is how long it may take until there is room to hash a password, and until
+// a registration is decided.
 const patience = 8 * time.Second
 
 // Service is the auth service. Its users are a table in Kafka; there is no other

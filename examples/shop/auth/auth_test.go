@@ -37,7 +37,7 @@ func cluster(t *testing.T, k *kafkatest.Cluster) *kafkatest.Cluster {
 }
 
 func service(cl *kgo.Client) *auth.Service {
-	return &auth.Service{Client: cl, Tokens: tokens, Logger: slog.New(slog.DiscardHandler)}
+	return auth.Cheap(&auth.Service{Client: cl, Tokens: tokens, Logger: slog.New(slog.DiscardHandler)})
 }
 
 func running(t *testing.T, k *kafkatest.Cluster) *auth.Service {
@@ -282,8 +282,10 @@ func TestPasswordIsNowhereAndItsHashInAuthsOwnTopicsAlone(t *testing.T) {
 	t.Parallel()
 	k := cluster(t, kafkatest.NewCluster(t))
 	var log bytes.Buffer
-	s := service(k.Client(t))
-	s.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s := auth.Cheap(&auth.Service{
+		Client: k.Client(t), Tokens: tokens,
+		Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
 	stop := kafkatest.Run(t, s)
 	caller := &reqreply.Caller{Client: k.Client(t), Methods: []reqreply.AnyMethod{events.GetUser}, Logger: slog.New(slog.DiscardHandler)}
 	kafkatest.Run(t, caller)

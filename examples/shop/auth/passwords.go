@@ -38,26 +38,29 @@ const (
 // passwords hashes passwords with argon2id, and checks them. Hashes are texts in
 // the PHC format, which say how they were made: $argon2id$v=19$m=65536,t=3,p=4$salt$hash.
 type passwords struct {
+	cost cost // of new ones
 	room *semaphore.Weighted
 	made atomic.Int64 // for tests
 }
 
-func newPasswords() *passwords { return &passwords{room: semaphore.NewWeighted(together)} }
+func newPasswords() *passwords {
+	return &passwords{cost: uniform, room: semaphore.NewWeighted(together)}
+}
 
 // hash returns the hash of a password. It waits for its turn until ctx is done.
 func (p *passwords) hash(ctx context.Context, password string) (string, error) {
 	salt := make([]byte, saltSize)
 	_, _ = rand.Read(salt) // it never fails
-	sum, err := p.sum(ctx, password, salt, uniform, hashSize)
-	return format(uniform, salt, sum), err
+	sum, err := p.sum(ctx, password, salt, p.cost, hashSize)
+	return format(p.cost, salt, sum), err
 }
 
 // nobody returns the hash of no password, which costs as much to check as any.
-func nobody() string {
+func (p *passwords) nobody() string {
 	salt, sum := make([]byte, saltSize), make([]byte, hashSize)
 	_, _ = rand.Read(salt)
 	_, _ = rand.Read(sum)
-	return format(uniform, salt, sum)
+	return format(p.cost, salt, sum)
 }
 
 // is reports whether hash is that of the password.

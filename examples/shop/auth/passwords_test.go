@@ -34,12 +34,12 @@ func TestHashOfAnotherCostIsRead(t *testing.T) {
 
 func TestHashOfNobodyCostsAsMuchAndIsOfNoPassword(t *testing.T) {
 	t.Parallel()
-	c, salt, sum, err := parse(nobody())
+	c, salt, sum, err := parse(newPasswords().nobody())
 	require.NoError(t, err)
 	require.Equal(t, uniform, c)
 	require.Len(t, salt, saltSize)
 	require.Len(t, sum, hashSize)
-	one, other := nobody(), nobody()
+	one, other := newPasswords().nobody(), newPasswords().nobody()
 	require.NotEqual(t, one, other)
 }
 
@@ -68,7 +68,7 @@ func TestHashThatIsNoneIsAnErrorThatDoesNotTellIt(t *testing.T) {
 }
 
 func FuzzHash(f *testing.F) {
-	f.Add(nobody())
+	f.Add(newPasswords().nobody())
 	f.Add("$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc")
 	f.Add("$argon2id$v=19$m=+8,t=1,p=1\n$$")
 	f.Fuzz(func(t *testing.T, hash string) {
@@ -93,7 +93,7 @@ func TestPasswordsAreHashedAFewAtATime(t *testing.T) {
 	var busy *BusyError
 	require.ErrorAs(t, err, &busy)
 	require.ErrorIs(t, err, context.Canceled)
-	_, err = p.is(ctx, "correct horse", nobody())
+	_, err = p.is(ctx, "correct horse", p.nobody())
 	require.ErrorAs(t, err, &busy)
 	require.Zero(t, p.made.Load())
 

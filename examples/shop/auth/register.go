@@ -28,8 +28,7 @@ func (s *Service) Register(ctx context.Context, n NewUser) (events.User, error) 
 		return events.User{}, ErrNotReady
 	}
 	email := normal(n.Email)
-	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), patience, errors.New("it was not decided in time"))
-	defer cancel()
+	ctx = context.WithoutCancel(ctx) // a client that hangs up is registered or not, and never half
 	taken, err := s.taken(ctx, email)
 	if err == nil && taken {
 		err = &TakenError{email}
@@ -37,10 +36,14 @@ func (s *Service) Register(ctx context.Context, n NewUser) (events.User, error) 
 	if err != nil {
 		return events.User{}, err
 	}
-	hash, err := s.passwords.hash(ctx, n.Password)
+	turn, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	hash, err := s.passwords.hash(turn, n.Password)
 	if err != nil {
 		return events.User{}, err
 	}
+	ctx, cancel = context.WithTimeoutCause(ctx, patience, errors.New("it was not decided in time"))
+	defer cancel()
 	user := events.User{ID: uuid.NewString(), Name: n.Name, Email: email}
 	asked, err := inbox.Record(email, account{User: user, Hash: hash})
 	if err != nil {

@@ -74,7 +74,7 @@ func (s *Service) Login(ctx context.Context, c Credentials) (token string, err e
 		return "", err
 	}
 	if found = found && a.Hash != ""; !found { // a row without a hash is that of an id
-		a.Hash = nobody()
+		a.Hash = s.passwords.nobody()
 	}
 	is, err := s.passwords.is(ctx, c.Password, a.Hash)
 	if err == nil && (!is || !found) {
