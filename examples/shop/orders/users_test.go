@@ -95,14 +95,17 @@ func TestOrderIsRefusedWhereNobodyTellsOfItsUser(t *testing.T) {
 // As when a NestJS service whose groupId is "nest" answers, and -auth-group names it.
 func TestOrderIsPlacedWhereAuthIsInAnotherGroup(t *testing.T) {
 	t.Parallel()
-	for _, group := range []string{"nest-server", ""} {
-		k := kafkatest.NewCluster(t, names()...)
-		require.NoError(t, wherry.EnsureTopics(t.Context(), k.Client(t), events.Topics()...))
-		kafkatest.Run(t, answering(k.Client(t), "nest-server", func(_ context.Context, id string) (*events.User, error) { return &events.User{ID: id}, nil }))
-		s := service(k.Client(t))
-		s.AuthGroup = group
-		kafkatest.Run(t, s)
-		place(t, s)
+	for name, group := range map[string]string{"which is named": "nest-server", "and nobody is looked for": ""} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := kafkatest.NewCluster(t, names()...)
+			require.NoError(t, wherry.EnsureTopics(t.Context(), k.Client(t), events.Topics()...))
+			kafkatest.Run(t, answering(k.Client(t), "nest-server", func(_ context.Context, id string) (*events.User, error) { return &events.User{ID: id}, nil }))
+			s := service(k.Client(t))
+			s.AuthGroup = group
+			kafkatest.Run(t, s)
+			place(t, s)
+		})
 	}
 }
 
