@@ -107,8 +107,8 @@ func assemble(cfg config, cl *kgo.Client) []*part {
 	return parts
 }
 
-// routes are those of the services that have an HTTP interface. A process
-// without orders answers /healthz and /openapi.json alone.
+// routes are those of the services that have an HTTP interface, orders and auth. A
+// process with neither answers /healthz and /openapi.json alone.
 func routes(parts []*part) (all []func(huma.API)) {
 	for _, p := range parts {
 		if s, ok := p.service.(interface{ Routes(api huma.API) }); ok {

@@ -4,11 +4,14 @@ package auth
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
@@ -110,7 +113,7 @@ func (s *Service) isReady() bool {
 func (s *Service) Run(ctx context.Context) error {
 	s.init()
 	g, ctx := errgroup.WithContext(ctx)
-	for _, run := range []func(context.Context) error{s.table.Run, s.decides.Run, s.answers.Run} {
+	for _, run := range []func(context.Context) error{s.table.Run, s.decides.Run, s.answer} {
 		g.Go(func() error { return run(ctx) })
 	}
 	g.Go(func() error {
@@ -125,4 +128,14 @@ func (s *Service) Run(ctx context.Context) error {
 		return nil
 	})
 	return g.Wait()
+}
+
+// answer answers events.GetUser.
+func (s *Service) answer(ctx context.Context) error {
+	err := s.answers.Run(ctx)
+	if errors.Is(err, kerr.InconsistentGroupProtocol) {
+		// Clients of different kinds do not share out partitions in the same way.
+		err = fmt.Errorf("an auth service of another kind is in the group %s, a NestJS one perhaps: stop it first: %w", events.GetUser.Group, err)
+	}
+	return err
 }

@@ -61,7 +61,12 @@ func (s *Service) init() {
 		s.ready = make(chan struct{})
 		s.table = wherry.Table[events.Order]{Client: s.Client, Topic: events.OrdersTable, Logger: s.Logger}
 		s.rows = wherry.OwnedTable[events.Order]{Topic: events.OrdersTable}
-		s.users = reqreply.Caller{Client: s.Client, Methods: []reqreply.AnyMethod{events.GetUser}, Logger: s.Logger}
+		s.users = reqreply.Caller{
+			Client:  s.Client,
+			Methods: []reqreply.AnyMethod{events.GetUser},
+			Topics:  wherry.TopicSpec{Like: events.GetUser.Topic}, // a NestJS caller needs a partition for each process
+			Logger:  s.Logger,
+		}
 		// What cannot be handled for other reasons than its own bytes mostly has
 		// to do with Kafka itself, which is soon well again.
 		policies := slices.Concat(s.Policies, []wherry.Policy{
