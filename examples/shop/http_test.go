@@ -54,6 +54,7 @@ func TestPostThatIsRefused(t *testing.T) {
 		{"user is a number", `{"totalAmount":"1","status":"pending","userId":1}`, 400, []any{"userId must be a string"}},
 		{"user is an object", `{"totalAmount":"1","status":"pending","userId":{"$ne":""}}`, 400, []any{"userId must be a string"}},
 		{"user is endless", `{"totalAmount":"1","status":"pending","userId":"` + strings.Repeat("u", 101) + `"}`, 400, []any{"userId must be shorter than or equal to 100 characters"}},
+		{"user in quotes", `{"totalAmount":"1","status":"pending","userId":"\"user1\""}`, 404, `User with ID "user1" not found`},
 		{"unknown user", `{"totalAmount":"1","status":"pending","userId":"nobody"}`, 404, "User with ID nobody not found"},
 		{"no JSON", `{"totalAmount":`, 400, "malformed JSON: unexpected end of JSON input"},
 		{"JSON and more", seedOrder + `}`, 400, "malformed JSON: invalid character '}' after top-level value"},

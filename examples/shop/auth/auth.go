@@ -49,6 +49,7 @@ type Service struct {
 	Logger *slog.Logger
 
 	once      sync.Once
+	patience  time.Duration // patience, but in tests
 	passwords *passwords
 	table     wherry.Table[account]      // to answer from
 	rows      wherry.OwnedTable[account] // the same topic, to decide with
@@ -60,7 +61,7 @@ type Service struct {
 func (s *Service) init() {
 	s.once.Do(func() {
 		s.ready = make(chan struct{})
-		s.passwords = newPasswords()
+		s.passwords, s.patience = newPasswords(), patience
 		s.table = wherry.Table[account]{Client: s.Client, Topic: events.AuthUsers, Logger: s.Logger}
 		s.rows = wherry.OwnedTable[account]{Topic: events.AuthUsers}
 		s.decides = wherry.Consumer{

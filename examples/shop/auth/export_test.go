@@ -1,9 +1,12 @@
 package auth
 
-// Cheap makes the hashes of a service cost nothing, for tests that are about
-// something else: those of the real cost take a second each where a machine is busy.
+import "time"
+
+// Cheap is for tests that are about something else than time, on a busy machine:
+// hashes cost nothing, and what is decided late is waited for.
 func Cheap(s *Service) *Service {
 	s.init()
 	s.passwords.cost = cost{memory: 64, passes: 1, lanes: 1}
+	s.patience = time.Minute
 	return s
 }

@@ -132,7 +132,7 @@ func (s *Service) me(ctx context.Context, in *meInput) (*userOutput, error) {
 	if !s.isReady() {
 		return nil, s.status(ErrNotReady)
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
 	user, err := s.Find(ctx, id)
 	if err != nil {

@@ -36,13 +36,13 @@ func (s *Service) Register(ctx context.Context, n NewUser) (events.User, error) 
 	if err != nil {
 		return events.User{}, err
 	}
-	turn, cancel := context.WithTimeout(ctx, patience)
+	turn, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
 	hash, err := s.passwords.hash(turn, n.Password)
 	if err != nil {
 		return events.User{}, err
 	}
-	ctx, cancel = context.WithTimeoutCause(ctx, patience, errors.New("it was not decided in time"))
+	ctx, cancel = context.WithTimeoutCause(ctx, s.patience, errors.New("it was not decided in time"))
 	defer cancel()
 	user := events.User{ID: uuid.NewString(), Name: n.Name, Email: email}
 	asked, err := inbox.Record(email, account{User: user, Hash: hash})

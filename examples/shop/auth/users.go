@@ -63,7 +63,7 @@ func (s *Service) Login(ctx context.Context, c Credentials) (token string, err e
 	if !s.isReady() {
 		return "", ErrNotReady
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("it took too long"))
+	ctx, cancel := context.WithTimeoutCause(ctx, s.patience, errors.New("it took too long"))
 	defer cancel()
 	// Whoever has just registered in another process can log in.
 	if err := s.table.Sync(ctx); err != nil {

@@ -49,7 +49,8 @@ func (s *Service) findUser(ctx context.Context, id string) error {
 	if err != nil {
 		return &UnansweredError{UserID: id, Err: err}
 	}
-	if user == nil {
+	// An id in quotes, "user1" say, is that of user1 on the wire, and here of nobody.
+	if user == nil || user.ID != id {
 		return &UnknownUserError{ID: id}
 	}
 	return nil
