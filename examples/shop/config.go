@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/wherry-go/wherry/examples/shop/billing"
+	"github.com/wherry-go/wherry/examples/shop/events"
 )
 
 // The services, in the order in which they are told of.
@@ -41,6 +42,9 @@ type config struct {
 	payments billing.Payments
 	retry    time.Duration // the wait before the first retry of a payment
 
+	authGroup string // of those who answer user.getUser; "" means that none is asked for
+	tokenKey  []byte // signs tokens; nil means one of this process alone
+
 	security []kgo.Opt // how to log in at brokers
 	unused   []string  // variables that are set and have no effect
 
@@ -64,6 +68,7 @@ func parse(args []string, getenv func(string) string) (config, error) {
 	services := flags.String("services", strings.Join(allServices, ","), "`names` of the services to run in this process")
 	payments := flags.String("payments", "ok", "how payments `go`: ok, fail, flaky (twice for each order) or above=N (those of more than N fail)")
 	flags.DurationVar(&cfg.retry, "retry-initial", time.Second, "the wait before a payment is tried again; the next two waits are twice and four times as long")
+	flags.StringVar(&cfg.authGroup, "auth-group", events.GetUser.Group, "consumer `group` of the auth service that orders asks for users; that of a NestJS one is its groupId with -server; \"\" does not look whether anybody is there")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			flags.SetOutput(os.Stdout)
@@ -95,6 +100,9 @@ func parse(args []string, getenv func(string) string) (config, error) {
 	}
 	if cfg.retry < time.Millisecond || cfg.retry > time.Minute {
 		faults = append(faults, fmt.Errorf("-retry-initial %v: choose from 1ms to 1m", cfg.retry))
+	}
+	if cfg.tokenKey, err = parseTokenKey(getenv); err != nil {
+		faults = append(faults, err)
 	}
 	cfg.security, cfg.unused, err = parseSecurity(getenv, cfg.brokers != nil)
 	return cfg, errors.Join(append(faults, err)...)
