@@ -86,7 +86,7 @@ func assemble(cfg config, cl *kgo.Client) []*part {
 	var parts []*part
 	for _, name := range cfg.services {
 		p := &part{name: name}
-		policies := []wherry.Policy{wherry.Middleware(p.watch)}
+		policies := []wherry.Policy{wherry.Telemetry{}, wherry.Middleware(p.watch)}
 		switch name {
 		case ordersName:
 			p.service = &orders.Service{Client: cl, UserExists: users.Exists, Policies: policies, Logger: cfg.log}

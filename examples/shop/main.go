@@ -40,8 +40,19 @@ func main() {
 	// The first signal ends the shop in good order, a second one at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	if err := run(ctx, cfg); err != nil {
+	if err := observe(ctx, cfg); err != nil {
 		fmt.Fprintf(os.Stderr, "shop: %v\n", err)
 		os.Exit(1)
 	}
+}
+
+// observe is run with telemetry, whose rest is sent at the end.
+func observe(ctx context.Context, cfg config) error {
+	t, err := startTelemetry(ctx, os.Getenv, cfg.log)
+	if err != nil {
+		return err
+	}
+	defer t.flush()
+	cfg.metrics = t.metrics
+	return run(ctx, cfg)
 }

@@ -98,7 +98,8 @@ func TestEventsAreOnTheWireAsTheSeedHasThem(t *testing.T) {
 	p.paid(o.ID)
 	created := read(t, p.brokers, events.OrderCreated.Topic, 1)[0]
 	require.Equal(t, o.ID, string(created.Key))
-	require.Empty(t, created.Headers)
+	require.Len(t, created.Headers, 1)
+	require.Equal(t, "traceparent", created.Headers[0].Key, "beside the trace there are none")
 	require.JSONEq(t, `{"id":"`+o.ID+`","totalAmount":"99.99","status":"pending","userId":"user1","createdAt":"`+o.CreatedAt.String()+`","updatedAt":"`+o.UpdatedAt.String()+`"}`, string(created.Value))
 
 	payment := read(t, p.brokers, events.PaymentCreated.Topic, 1)[0]

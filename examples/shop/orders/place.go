@@ -8,6 +8,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/plugin/kotel"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/wherry-go/wherry/examples/shop/events"
 )
@@ -82,9 +85,14 @@ func (s *Service) Place(ctx context.Context, n NewOrder) (events.Order, error) {
 	return order, nil
 }
 
-// send produces r and returns when it is acknowledged or ctx is done. It never
-// waits for room in the client's buffer.
+var tracer = otel.Tracer("github.com/wherry-go/wherry/examples/shop/orders")
+
+// send produces r, in the trace of ctx, and returns when it is acknowledged or ctx
+// is done. It never waits for room in the client's buffer.
 func (s *Service) send(ctx context.Context, r *kgo.Record) error {
+	ctx, span := tracer.Start(ctx, "send "+r.Topic, trace.WithSpanKind(trace.SpanKindProducer))
+	defer span.End()
+	otel.GetTextMapPropagator().Inject(ctx, kotel.NewRecordCarrier(r))
 	sent := make(chan error, 1)
 	s.Client.TryProduce(ctx, r, func(_ *kgo.Record, err error) { sent <- err })
 	select {
