@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -68,19 +67,10 @@ func newLimiter(cfg config) (limits *ratelimit.Limiter, stop func()) {
 	if cfg.redis == "" {
 		return limits, func() {}
 	}
-	redis.SetLogger(redisLog{cfg.log})
 	client := redis.NewClient(&redis.Options{Addr: cfg.redis})
 	limits.Store = &ratelimit.Redis{Eval: func(ctx context.Context, script string, keys []string, args ...any) (any, error) {
 		return redis.NewScript(script).Run(ctx, client, keys, args...).Result()
 	}}
 	limits.FailOpen = true // who wants to buy should not have to wait for a Redis
 	return limits, func() { _ = client.Close() }
-}
-
-// redisLog hears what the Redis client tells, which the Limiter tells shorter.
-type redisLog struct{ log *slog.Logger }
-
-// Printf is of the Redis client's interface.
-func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
-	l.log.DebugContext(ctx, "redis: "+fmt.Sprintf(format, v...)) //nolint:sloglint // the text is not ours
 }

@@ -24,11 +24,14 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/redis/go-redis/v9/logging"
 )
 
 func main() {
 	// The library logs through the default logger where it has no other.
 	slog.SetDefault(newLogger(os.Stderr))
+	logging.Disable() // the Redis client's, which tells of each connection that the limits miss
 	cfg, err := parse(os.Args[1:], os.Getenv)
 	if errors.Is(err, flag.ErrHelp) {
 		return

@@ -67,7 +67,7 @@ func startTelemetry(ctx context.Context, getenv func(string) string, log *slog.L
 	if set(getenv, "OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
 		exporter, err := autoexport.NewSpanExporter(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("OTEL_TRACES_EXPORTER: %w", err)
+			return nil, fmt.Errorf("OTEL_TRACES_EXPORTER=%s: %w", getenv("OTEL_TRACES_EXPORTER"), err)
 		}
 		if !autoexport.IsNoneSpanExporter(exporter) {
 			traces = append(traces, trace.WithBatcher(exporter))
@@ -76,7 +76,7 @@ func startTelemetry(ctx context.Context, getenv func(string) string, log *slog.L
 	if set(getenv, "OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") {
 		reader, err := autoexport.NewMetricReader(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("OTEL_METRICS_EXPORTER: %w", err)
+			return nil, fmt.Errorf("OTEL_METRICS_EXPORTER=%s: %w", getenv("OTEL_METRICS_EXPORTER"), err)
 		}
 		if !autoexport.IsNoneMetricReader(reader) {
 			metrics = append(metrics, metric.WithReader(reader))
