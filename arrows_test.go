@@ -158,6 +158,12 @@ func TestArrows_WhatLibrariesDependOn(t *testing.T) {
 		{"go.opentelemetry.io/otel/sdk", nil, "libraries use OpenTelemetry's API alone, the SDK is the program's to choose"},
 		{"github.com/twmb/franz-go/pkg/kfake", []string{"kafkatest", "saga/sagatest"}, "the embedded broker is for tests and programs"},
 		{"github.com/danielgtaylor/huma", nil, "web frameworks belong in examples"},
+		{"go.opentelemetry.io/contrib", nil, "who exports telemetry, and how, is the program's to choose"},
+		{"go.opentelemetry.io/otel/exporters", nil, "who exports telemetry, and how, is the program's to choose"},
+		{"go.opentelemetry.io/proto", nil, "what a collector speaks belongs in programs"},
+		{"github.com/prometheus", nil, "how metrics are read is the program's to choose"},
+		{"google.golang.org", nil, "gRPC and protobuf come with exporters, which belong in programs"},
+		{"github.com/redis", nil, "ratelimit takes a function, so that users choose their Redis client"},
 		{"testing", []string{"kafkatest", "saga/sagatest"}, "package testing belongs in test helpers: it adds flags to programs"},
 	}
 	for _, p := range all {
