@@ -20,6 +20,7 @@ import (
 	prometheusexporter "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/exemplar"
 	"go.opentelemetry.io/otel/sdk/resource"
 	"go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
@@ -63,7 +64,11 @@ func startTelemetry(ctx context.Context, getenv func(string) string, log *slog.L
 		return nil, err
 	}
 	traces := []trace.TracerProviderOption{trace.WithResource(about)}
-	metrics := []metric.Option{metric.WithResource(about), metric.WithReader(scraped), metric.WithView(durations, noSizes)}
+	metrics := []metric.Option{
+		metric.WithResource(about), metric.WithReader(scraped), metric.WithView(durations, noSizes),
+		// An exemplar has the attributes that durations leaves out, and Prometheus refuses long ones.
+		metric.WithExemplarFilter(exemplar.AlwaysOffFilter),
+	}
 	if set(getenv, "OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") {
 		exporter, err := autoexport.NewSpanExporter(ctx)
 		if err != nil {

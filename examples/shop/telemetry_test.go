@@ -129,6 +129,7 @@ func TestMetrics_ForPrometheus(t *testing.T) {
 	require.NotContains(t, page, "/healthz")
 	require.NotContains(t, page, "server_address", "it is whatever a client says")
 	require.Empty(t, c.stderr.lines("/metrics"), "who watches is not logged")
+	require.Empty(t, c.stderr.lines("telemetry: "))
 }
 
 // collector is an OTLP collector that keeps what it gets.
