@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/stretchr/testify/require"
 
 	"github.com/wherry-go/wherry/examples/shop/events"
@@ -41,6 +42,7 @@ var metrics http.Handler
 
 func TestMain(m *testing.M) {
 	slog.SetDefault(slog.New(slog.DiscardHandler))
+	logging.Disable()
 	// Those shops that run in the test's own process have its telemetry together.
 	all, err := startTelemetry(context.Background(), func(string) string { return "" }, slog.Default())
 	if err != nil {
