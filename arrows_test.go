@@ -160,6 +160,12 @@ func TestArrows_WhatLibrariesDependOn(t *testing.T) {
 		{"github.com/twmb/franz-go/pkg/kfake", []string{"kafkatest", "saga/sagatest"}, "the embedded broker is for tests and programs"},
 		{"github.com/danielgtaylor/huma", nil, "web frameworks belong in examples"},
 		{"testing", []string{"kafkatest", "saga/sagatest", "internal/interop"}, "package testing belongs in test helpers: it adds flags to programs"},
+		{"go.opentelemetry.io/contrib", nil, "who exports telemetry, and how, is the program's to choose"},
+		{"go.opentelemetry.io/otel/exporters", nil, "who exports telemetry, and how, is the program's to choose"},
+		{"go.opentelemetry.io/proto", nil, "what a collector speaks belongs in programs"},
+		{"github.com/prometheus", nil, "how metrics are read is the program's to choose"},
+		{"google.golang.org", nil, "gRPC and protobuf come with exporters, which belong in programs"},
+		{"github.com/redis", nil, "ratelimit takes a function, so that users choose their Redis client"},
 	}
 	for _, p := range all {
 		for _, f := range forbidden {

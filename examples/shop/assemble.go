@@ -85,7 +85,7 @@ func assemble(cfg config, cl *kgo.Client) []*part {
 	var parts []*part
 	for _, name := range cfg.services {
 		p := &part{name: name}
-		policies := []wherry.Policy{wherry.Middleware(p.watch)}
+		policies := []wherry.Policy{wherry.Telemetry{}, wherry.Middleware(p.watch)}
 		switch name {
 		case ordersName:
 			p.service = &orders.Service{

@@ -184,5 +184,5 @@ func TestOpenAPIDocumentSaysWhatIsAnswered(t *testing.T) {
 	for name := range doc.Components.Schemas {
 		names = append(names, name)
 	}
-	require.ElementsMatch(t, []string{"NewOrder", "Order", "Failure"}, names)
+	require.ElementsMatch(t, []string{"NewOrder", "Order", "Failure", "Problem"}, names)
 }

@@ -8,6 +8,9 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/plugin/kotel"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/wherry-go/wherry/examples/shop/events"
 )
@@ -121,9 +124,14 @@ func asPlaced(row events.Order, n NewOrder, err error) (events.Order, error) {
 	return row, nil
 }
 
-// send produces r and returns when it is acknowledged or ctx is done. It never
-// waits for room in the client's buffer.
+var tracer = otel.Tracer("github.com/wherry-go/wherry/examples/shop/orders")
+
+// send produces r, in the trace of ctx, and returns when it is acknowledged or ctx
+// is done. It never waits for room in the client's buffer.
 func (s *Service) send(ctx context.Context, r *kgo.Record) error {
+	ctx, span := tracer.Start(ctx, "send "+r.Topic, trace.WithSpanKind(trace.SpanKindProducer))
+	defer span.End()
+	otel.GetTextMapPropagator().Inject(ctx, kotel.NewRecordCarrier(r))
 	sent := make(chan error, 1)
 	s.Client.TryProduce(ctx, r, func(_ *kgo.Record, err error) { sent <- err })
 	select {
