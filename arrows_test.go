@@ -74,6 +74,7 @@ var arrows = []struct {
 	{"internal/apache", nil},
 	{"internal/interop", nil},
 	{"internal/apache/with", []string{"internal/apache"}},
+	{"internal/interop/...", []string{"", "examples/shop/events", "internal/interop/nest"}},
 	{"internal/crashlab", []string{"", "retry", "dlq", "internal/..."}},
 	{"internal/crashlab/soak", []string{"internal/crashlab"}},
 	{"", []string{"internal/planted", "internal/lane", "internal/txn", "internal/table", "internal/header", "internal/client", "internal/planted"}},
