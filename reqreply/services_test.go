@@ -67,7 +67,7 @@ func TestEachInstanceOfAServiceAnswersForItself(t *testing.T) {
 
 	// What is asked for is what answers: with all of their time, no other does.
 	soon := func(q reqreply.ServiceQuery) []reqreply.ServiceStatus {
-		q.Wait = 300 * time.Millisecond
+		q.Wait = time.Second
 		found, err := reqreply.Services(t.Context(), c, q)
 		require.NoError(t, err)
 		return found
@@ -200,10 +200,10 @@ func TestAskingForServicesEndsWithItsContextAndItsCaller(t *testing.T) {
 	k := kafkatest.NewCluster(t, "wherry.services:1")
 	c := &reqreply.Caller{Client: k.Client(t)}
 	stop := kafkatest.Run(t, c)
-	found, err := reqreply.Services(t.Context(), c, reqreply.ServiceQuery{Wait: 300 * time.Millisecond})
+	found, err := reqreply.Services(t.Context(), c, reqreply.ServiceQuery{Wait: time.Second})
 	require.NoError(t, err, "the time to begin is not the wait's")
 	require.Empty(t, found)
-	found, err = reqreply.Services(within(t, time.Second), c, reqreply.ServiceQuery{Wait: time.Hour})
+	found, err = reqreply.Services(within(t, 2*time.Second), c, reqreply.ServiceQuery{Wait: time.Hour})
 	require.NoError(t, err)
 	require.Empty(t, found)
 	sent := c.Status().Sent
