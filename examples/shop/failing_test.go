@@ -105,6 +105,7 @@ func TestOrderWhosePaymentFailsIsCancelledAndTheLogTellsItsStory(t *testing.T) {
 func TestFailingOrderIsTriedAgainAfterOneTwoAndFourSecondsAndThenCancelled(t *testing.T) {
 	t.Parallel()
 	kafkatest.Test(t, nil, func(t *testing.T, k *kafkatest.Cluster) {
+		k.WallLimit(2 * time.Minute) // an hour of heartbeats, beside shops that have processes of their own
 		require.NoError(t, wherry.EnsureTopics(t.Context(), k.Client(t), events.Topics()...))
 		log := &logs{}
 		payments, err := billing.ParsePayments("fail")
