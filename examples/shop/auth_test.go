@@ -25,7 +25,7 @@ var tokenKey = strings.Repeat("k", auth.MinKey)
 // startWithKey runs a shop that signs with tokenKey.
 func startWithKey(t *testing.T, args ...string) *process {
 	t.Helper()
-	cfg, err := parse(append([]string{"-http", "127.0.0.1:0", "-data", ""}, args...), func(name string) string {
+	cfg, err := parse(append([]string{"-http", "127.0.0.1:0", "-data", "", "-limits", "off"}, args...), func(name string) string {
 		return map[string]string{tokenKeyName: tokenKey}[name]
 	})
 	require.NoError(t, err)
