@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/wherry-go/wherry"
 	"github.com/wherry-go/wherry/dlq"
@@ -49,14 +48,7 @@ func (s *Service) Register(ctx context.Context, n NewUser) (events.User, error) 
 	if err != nil {
 		return events.User{}, err
 	}
-	sent := make(chan error, 1)
-	s.Client.TryProduce(ctx, asked, func(_ *kgo.Record, err error) { sent <- err })
-	select {
-	case err = <-sent:
-	case <-ctx.Done():
-		err = context.Cause(ctx)
-	}
-	if err != nil {
+	if err := events.Send(ctx, s.Client, asked); err != nil {
 		return events.User{}, &UnconfirmedError{err}
 	}
 	// It may be decided in another process. The table hears of it in any case.

@@ -7,10 +7,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/plugin/kotel"
-	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/wherry-go/wherry/examples/shop/events"
 )
@@ -85,7 +81,7 @@ func (s *Service) Place(ctx context.Context, n NewOrder, key string) (events.Ord
 	if err != nil {
 		return events.Order{}, err
 	}
-	if err := s.send(ctx, asked); err != nil {
+	if err := events.Send(ctx, s.Client, asked); err != nil {
 		return events.Order{}, &UnconfirmedError{OrderID: order.ID, Err: err}
 	}
 	row, _, err := s.table.Until(ctx, order.ID, func(_ events.Order, found bool) bool { return found })
@@ -122,22 +118,4 @@ func asPlaced(row events.Order, n NewOrder, err error) (events.Order, error) {
 	}
 	row.Status, row.UpdatedAt = events.Pending, row.CreatedAt
 	return row, nil
-}
-
-var tracer = otel.Tracer("github.com/wherry-go/wherry/examples/shop/orders")
-
-// send produces r, in the trace of ctx, and returns when it is acknowledged or ctx
-// is done. It never waits for room in the client's buffer.
-func (s *Service) send(ctx context.Context, r *kgo.Record) error {
-	ctx, span := tracer.Start(ctx, "send "+r.Topic, trace.WithSpanKind(trace.SpanKindProducer))
-	defer span.End()
-	otel.GetTextMapPropagator().Inject(ctx, kotel.NewRecordCarrier(r))
-	sent := make(chan error, 1)
-	s.Client.TryProduce(ctx, r, func(_ *kgo.Record, err error) { sent <- err })
-	select {
-	case err := <-sent:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
