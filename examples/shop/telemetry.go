@@ -63,7 +63,9 @@ func startTelemetry(ctx context.Context, getenv func(string) string, log *slog.L
 	if err != nil {
 		return nil, err
 	}
-	traces := []trace.TracerProviderOption{trace.WithResource(about)}
+	// Without an exporter spans have ids, for the log and for others, and nothing
+	// else: who would keep the rest?
+	traces := []trace.TracerProviderOption{trace.WithSampler(trace.NeverSample())}
 	metrics := []metric.Option{
 		metric.WithResource(about), metric.WithReader(scraped), metric.WithView(durations, noSizes),
 		// An exemplar has the attributes that durations leaves out, and Prometheus refuses long ones.
@@ -75,7 +77,7 @@ func startTelemetry(ctx context.Context, getenv func(string) string, log *slog.L
 			return nil, fmt.Errorf("OTEL_TRACES_EXPORTER=%s: %w", getenv("OTEL_TRACES_EXPORTER"), err)
 		}
 		if !autoexport.IsNoneSpanExporter(exporter) {
-			traces = append(traces, trace.WithBatcher(exporter))
+			traces = []trace.TracerProviderOption{trace.WithResource(about), trace.WithBatcher(exporter)} // and the environment's sampler
 		}
 	}
 	if set(getenv, "OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") {
