@@ -61,6 +61,7 @@ func TestTrace_AllServicesLogAnOrderUnderTheTraceOfItsRequest(t *testing.T) {
 		eventually(t, line, func() bool { return len(p.logs.lines(line, "order="+id, "trace_id="+someTrace, "span_id=")) == 1 })
 	}
 	require.Len(t, p.logs.lines("http: request", `route="POST /orders"`, "status=201", "trace_id="+someTrace), 1)
+	require.Len(t, p.logs.lines("auth: asked for a user", "user=user1", "trace_id="+someTrace), 1)
 	for _, topic := range []string{events.OrdersInbox, events.OrderCreated.Topic, events.PaymentCreated.Topic, events.OrdersTable} {
 		for _, r := range read(t, p.brokers, topic, 1) {
 			trace := ""

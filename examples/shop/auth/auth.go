@@ -82,7 +82,7 @@ func (s *Service) init() {
 		s.answers = wherry.Consumer{
 			Client:      s.Client,
 			Group:       events.GetUser.Group,
-			Handlers:    []wherry.Route{events.GetUser.Handler(s.Find)},
+			Handlers:    []wherry.Route{events.GetUser.Handler(s.getUser)},
 			Order:       wherry.Unordered,
 			Concurrency: 64,
 			// Its caller hears of a request that fails; nobody else misses it.
@@ -129,6 +129,13 @@ func (s *Service) Run(ctx context.Context) error {
 		return nil
 	})
 	return g.Wait()
+}
+
+// getUser is Find for who asks over Kafka.
+func (s *Service) getUser(ctx context.Context, id string) (*events.User, error) {
+	user, err := s.Find(ctx, id)
+	s.Logger.InfoContext(ctx, "auth: asked for a user", "user", fmt.Sprintf("%.100s", id), "found", user != nil)
+	return user, err
 }
 
 // answer answers events.GetUser.

@@ -73,6 +73,12 @@ func start(t *testing.T, cmd *exec.Cmd) *nest.Process {
 	p, err := nest.Start(cmd)
 	require.NoError(t, err)
 	t.Cleanup(func() {
+		// In good order, for a broker remembers members that were killed.
+		_ = p.Signal(terminate)
+		select {
+		case <-p.Done():
+		case <-time.After(patience):
+		}
 		if t.Failed() {
 			t.Logf("%s:\n%s", strings.Join(cmd.Args, " "), p.Log())
 		}
@@ -94,7 +100,7 @@ func await(t *testing.T, p *nest.Process, pattern string, n int) []string {
 // inNest starts services in NestJS and returns when they have their partitions.
 func inNest(t *testing.T, k *kafkatest.Cluster, services []string, env ...string) *nest.Process {
 	t.Helper()
-	cmd, err := nest.Shop(t.Context(), k.Brokers(), services, append([]string{
+	cmd, err := nest.Shop(context.Background(), k.Brokers(), services, append([]string{
 		"PORT=0", "LIMITS=off", "SHUTDOWN_HOOKS=on", "MAX_WAIT_MS=100",
 	}, env...)...)
 	require.NoError(t, err)
