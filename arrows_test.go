@@ -72,6 +72,7 @@ var arrows = []struct {
 	{"internal/txn", []string{"internal/client", "internal/header", "internal/planted"}},
 	{"internal/embedded", nil},
 	{"internal/apache", nil},
+	{"internal/interop", nil},
 	{"internal/apache/with", []string{"internal/apache"}},
 	{"internal/interop/...", []string{"", "examples/shop/events", "internal/interop/nest"}},
 	{"internal/crashlab", []string{"", "retry", "dlq", "internal/..."}},
@@ -159,7 +160,13 @@ func TestArrows_WhatLibrariesDependOn(t *testing.T) {
 		{"go.opentelemetry.io/otel/sdk", nil, "libraries use OpenTelemetry's API alone, the SDK is the program's to choose"},
 		{"github.com/twmb/franz-go/pkg/kfake", []string{"kafkatest", "saga/sagatest"}, "the embedded broker is for tests and programs"},
 		{"github.com/danielgtaylor/huma", nil, "web frameworks belong in examples"},
-		{"testing", []string{"kafkatest", "saga/sagatest"}, "package testing belongs in test helpers: it adds flags to programs"},
+		{"testing", []string{"kafkatest", "saga/sagatest", "internal/interop"}, "package testing belongs in test helpers: it adds flags to programs"},
+		{"go.opentelemetry.io/contrib", nil, "who exports telemetry, and how, is the program's to choose"},
+		{"go.opentelemetry.io/otel/exporters", nil, "who exports telemetry, and how, is the program's to choose"},
+		{"go.opentelemetry.io/proto", nil, "what a collector speaks belongs in programs"},
+		{"github.com/prometheus", nil, "how metrics are read is the program's to choose"},
+		{"google.golang.org", nil, "gRPC and protobuf come with exporters, which belong in programs"},
+		{"github.com/redis", nil, "ratelimit takes a function, so that users choose their Redis client"},
 	}
 	for _, p := range all {
 		for _, f := range forbidden {

@@ -105,7 +105,7 @@ func (x *exact) begin(pl *plan) {
 		}
 		e.sent = make([]func(error), len(e.outputs))
 		for i, out := range e.outputs {
-			e.sent[i] = sending(out)
+			e.sent[i] = sending(deliveryFrom(out.Context), out)
 		}
 	}
 }

@@ -96,6 +96,17 @@ func (s *Setup) Follow(f Follower) { s.followers = append(s.followers, f) }
 // context.WithValue, the key should be of a type of the policy's own.
 func (s *Setup) WithValue(key, v any) { s.values = append(s.values, value{key, v}) }
 
+// Value returns what was put under key with WithValue so far, the last of it:
+// policies prepare in their order, and then the routes. nil means nothing.
+func (s *Setup) Value(key any) any {
+	for i := len(s.values) - 1; i >= 0; i-- {
+		if s.values[i].key == key {
+			return s.values[i].value
+		}
+	}
+	return nil
+}
+
 func (s *Setup) withValues(ctx context.Context) context.Context {
 	for _, v := range s.values {
 		ctx = context.WithValue(ctx, v.key, v.value) //nolint:fatcontext // once for a run

@@ -222,8 +222,11 @@ func (o *outputs) close(reason error) []*kgo.Record {
 	if o.closed == nil {
 		o.closed = reason
 	}
-	if o.count == 0 {
+	switch {
+	case o.count == 0:
 		return nil
+	case o.root.child == nil:
+		return o.root.own
 	}
 	return o.root.collect(make([]*kgo.Record, 0, o.count))
 }

@@ -155,11 +155,10 @@ func (t Telemetry) instruments() *instruments {
 	return in
 }
 
-// sending begins the span of an output staged under a Telemetry, and puts its
+// sending begins the span of an output that d staged under a Telemetry, and puts its
 // trace into the output's headers. The function returned ends it; nil where
 // there is no Telemetry.
-func sending(out *kgo.Record) (sent func(error)) {
-	d := deliveryFrom(out.Context)
+func sending(d *delivery, out *kgo.Record) (sent func(error)) {
 	if d == nil || d.instruments == nil {
 		return nil
 	}

@@ -79,7 +79,7 @@ func (r *run) finish(ctx context.Context, p *partition, d *delivery, it *lane.It
 	case len(outputs) == 0:
 		it.Finish()
 	default:
-		r.produce(ctx, p.topicPartition, it, outputs)
+		r.produce(ctx, p.topicPartition, d, it, outputs)
 	}
 }
 
@@ -105,8 +105,8 @@ func origin(hop Hop, rec *kgo.Record) (r *kgo.Record, err error) {
 }
 
 // produce sends the outputs of a record, which ends when all are decided.
-func (r *run) produce(ctx context.Context, tp topicPartition, it *lane.Item, outputs []*kgo.Record) {
-	f := &flight{run: r, ctx: ctx, tp: tp, it: it, left: len(outputs)}
+func (r *run) produce(ctx context.Context, tp topicPartition, d *delivery, it *lane.Item, outputs []*kgo.Record) {
+	f := &flight{run: r, ctx: ctx, tp: tp, by: d, it: it, left: len(outputs)}
 	for _, out := range outputs {
 		f.send(out)
 	}
@@ -117,6 +117,7 @@ type flight struct {
 	run *run
 	ctx context.Context
 	tp  topicPartition
+	by  *delivery
 	it  *lane.Item
 
 	mu      sync.Mutex
@@ -126,7 +127,7 @@ type flight struct {
 }
 
 func (f *flight) send(out *kgo.Record) {
-	sent := sending(out)
+	sent := sending(f.by, out)
 	f.run.cl.Produce(f.ctx, out, func(out *kgo.Record, err error) {
 		if sent != nil {
 			sent(err)

@@ -33,8 +33,8 @@ func TestTheEnvelopeIsWhatTheSeedWrites(t *testing.T) {
 }
 
 // As a NestJS service of the seed writes it: JSON.stringify of what KafkaJS and
-// NestJS's parser made of the message. The topic is in it only where the service
-// puts it there.
+// NestJS's parser made of the message, which has topic and partition from NestJS.
+// TestDeadLettersToAndFromJavaScript has a real one.
 func TestASeedsEnvelopeIsRead(t *testing.T) {
 	t.Parallel()
 	r := &kgo.Record{Topic: "billing.dlq", Key: []byte("o-1"), Value: []byte(`{"originalMessage":{"magicByte":2,"attributes":0,"timestamp":"1732290169000","offset":"42","key":"o-1",

@@ -87,6 +87,17 @@ func TestDeadLettersOfOthersAreRead(t *testing.T) {
 			},
 		},
 		{
+			"Spring, a value that its converter cannot read",
+			[]string{
+				"kafka_dlt-original-topic: orders", "kafka_dlt-exception-fqcn: org.springframework.kafka.listener.ListenerExecutionFailedException",
+				"kafka_dlt-exception-cause-fqcn: org.springframework.kafka.support.converter.ConversionException", "kafka_dlt-exception-message: Listener failed; Failed to convert from JSON",
+			},
+			dlq.Letter{
+				Format: dlq.FormatSpring, Topic: "orders", Partition: -1, Offset: -1, Cause: wherry.CauseUndecodable, Failed: failed,
+				ErrorType: "org.springframework.kafka.support.converter.ConversionException", Error: "Listener failed; Failed to convert from JSON",
+			},
+		},
+		{
 			"Spring, retry topics",
 			[]string{
 				"kafka_original-topic: orders", "kafka_original-partition= 00000003", "kafka_original-offset= 000000000000002a",
@@ -336,4 +347,48 @@ func FuzzRead(f *testing.F) {
 		require.Equal(t, l.Topic, l.Original().Topic)
 		require.Less(t, time.Since(begun), 5*time.Second)
 	})
+}
+
+// What Spring's JSON serializer made of the bytes that it could not read is
+// undone, and nothing that only looks like it.
+func TestSpringsWrappedBytesAreUnwrapped(t *testing.T) {
+	t.Parallel()
+	const (
+		failed  = "kafka_dlt-exception-fqcn: org.springframework.kafka.support.serializer.DeserializationException"
+		other   = "kafka_dlt-exception-fqcn: org.springframework.kafka.listener.ListenerExecutionFailedException"
+		topic   = "kafka_dlt-original-topic: orders"
+		wrapped = "__TypeId__: [B"
+	)
+	tests := []struct {
+		name, value string
+		headers     []string
+		want        string
+		left        []kgo.RecordHeader
+	}{
+		{"wrapped", `"bm8ganNvbg=="`, []string{"tenant: a", failed, topic, wrapped}, "no json", textHeaders("tenant:a")},
+		{"of a record with a type", `"bm8ganNvbg=="`, []string{"__TypeId__: Order", failed, topic, wrapped}, "no json", textHeaders("__TypeId__:Order")},
+		{"empty", `""`, []string{failed, topic, wrapped}, "", nil},
+		{"the record's own type", `"bm8ganNvbg=="`, []string{wrapped, failed, topic}, `"bm8ganNvbg=="`, textHeaders("__TypeId__:[B")},
+		{"another failure", `"bm8ganNvbg=="`, []string{other, topic, wrapped}, `"bm8ganNvbg=="`, textHeaders("__TypeId__:[B")},
+		{"another type", `"bm8ganNvbg=="`, []string{failed, topic, "__TypeId__: java.lang.String"}, `"bm8ganNvbg=="`, textHeaders("__TypeId__:java.lang.String")},
+		{"no base64", `"%"`, []string{failed, topic, wrapped}, `"%"`, textHeaders("__TypeId__:[B")},
+		{"no string", `[1,2]`, []string{failed, topic, wrapped}, `[1,2]`, textHeaders("__TypeId__:[B")},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			r := foreign(t, test.headers...)
+			r.Value = []byte(test.value)
+			l, err := dlq.Read(r)
+			require.NoError(t, err)
+			require.Equal(t, test.want, string(l.Value))
+			require.NotNil(t, l.Value)
+			require.Len(t, l.Headers, len(test.left))
+			for i, h := range test.left {
+				require.Equal(t, h, l.Headers[i])
+			}
+			require.Equal(t, test.value, string(r.Value), "the record is not changed")
+			require.Equal(t, test.want, string(l.Original().Value))
+		})
+	}
 }

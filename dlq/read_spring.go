@@ -1,6 +1,7 @@
 package dlq
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 	"time"
@@ -66,8 +67,15 @@ var (
 
 const springGroup = "kafka_dlt-original-consumer-group" // with retry topics too
 
-// springDeserialization is thrown by ErrorHandlingDeserializer.
+// springDeserialization is thrown by ErrorHandlingDeserializer, the others by
+// converters: of a record, and of a listener's parameter.
 const springDeserialization = "org.springframework.kafka.support.serializer.DeserializationException"
+
+var springUndecodable = []string{
+	springDeserialization,
+	"org.springframework.kafka.support.converter.ConversionException",
+	"org.springframework.messaging.converter.MessageConversionException",
+}
 
 func springOwns(prefixes ...string) func(string) bool {
 	return prefix(append(prefixes, springDeserializer)...)
@@ -82,12 +90,34 @@ func readSpring(in *reading, l *Letter, pre string) {
 	l.ErrorType = in.text(pre+"exception-cause-fqcn", pre+"exception-fqcn", pre+"key-exception-fqcn")
 	l.Error = in.text(pre+"exception-message", pre+"key-exception-message")
 	l.Stack = in.text(pre+"exception-stacktrace", pre+"key-exception-stacktrace")
-	classes := []string{in.text(pre + "exception-fqcn"), in.text(pre + "key-exception-fqcn"), l.ErrorType}
-	if slices.Contains(classes, springDeserialization) {
-		l.Cause = wherry.CauseUndecodable
+	value, key := in.text(pre+"exception-fqcn"), in.text(pre+"key-exception-fqcn")
+	for _, class := range []string{value, key, l.ErrorType} {
+		if slices.Contains(springUndecodable, class) {
+			l.Cause = wherry.CauseUndecodable
+		}
+	}
+	if value == springDeserialization {
+		unwrapSpring(in, l)
 	}
 	l.Failed = written(l.Record)
 }
+
+// unwrapSpring takes the bytes that could not be deserialized out of what
+// Spring's JSON serializer makes of them, a string of base64, where the template
+// of the recoverer has no other serializer for bytes. That serializer appends
+// its header __TypeId__ after all others.
+func unwrapSpring(in *reading, l *Letter) {
+	n := len(in.headers) - 1
+	if l.Record == nil || n < 0 || in.headers[n].Key != springType || string(in.headers[n].Value) != "[B" {
+		return
+	}
+	var b []byte
+	if len(l.Value) > 0 && l.Value[0] == '"' && json.Unmarshal(l.Value, &b) == nil {
+		l.Value, l.Headers = b, l.Headers[:len(l.Headers)-1]
+	}
+}
+
+const springType = "__TypeId__"
 
 func readOrigin(in *reading, l *Letter, pre string) {
 	l.Topic = in.text(pre + "topic")

@@ -1,8 +1,10 @@
 package reqreply
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/plugin/kotel"
@@ -13,43 +15,34 @@ import (
 	"github.com/wherry-go/wherry/internal/header"
 )
 
-var asClient = trace.WithSpanKind(trace.SpanKindClient)
+var errNoCaller = errors.New("no Caller")
 
-// asking is a request that was sent, and its span.
-type asking struct {
-	call *call
-	span trace.Span
-}
-
-// ask sends req. What it returns must be given to end.
-func (m Method[Req, Resp]) ask(ctx context.Context, caller *Caller, req Req, most int) (_ *asking, err error) {
+// ask sends req. The call that it returns must be ended.
+func (m Method[Req, Resp]) ask(ctx context.Context, caller *Caller, req Req, most int) (_ *call, err error) {
 	if caller == nil {
-		return nil, errors.New("no Caller")
+		return nil, errNoCaller
 	}
 	if err := m.check(); err != nil {
 		return nil, err
 	}
+	caller.init()
+	c := &call{most: most, in: caller.in, labels: caller.in.of(m.Topic, m.Group)}
+	c.limit.set(ctx, time.Now().Add(cmp.Or(m.Timeout, defaultTimeout)))
+	ctx = c.begin()
+	defer func() {
+		if err != nil {
+			c.end(err)
+		}
+	}()
 	l, err := caller.await(ctx)
 	if err != nil {
 		return nil, err
-	}
-	ctx, span := caller.tracer.Start(ctx, "call "+m.Topic, asClient)
-	defer func() {
-		if err != nil {
-			fail(span, err)
-			span.End()
-		}
-	}()
-	if span.IsRecording() {
-		span.SetAttributes(
-			semconv.MessagingSystemKafka, semconv.MessagingOperationName("call"), semconv.MessagingOperationTypeSend,
-			semconv.MessagingDestinationName(m.Topic), semconv.MessagingConsumerGroupName(m.Group))
 	}
 	r, err := m.record(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	h, err := l.listen(ctx, m.ReplyTopicName(), m.Profile.named())
+	h, err := l.listen(ctx, cmp.Or(m.ReplyTopic, c.labels.reply), m.Profile.named())
 	if err != nil {
 		return nil, err
 	}
@@ -62,34 +55,59 @@ func (m Method[Req, Resp]) ask(ctx context.Context, caller *Caller, req Req, mos
 		return nil, context.Cause(ctx)
 	}
 	caller.propagator().Inject(ctx, kotel.NewRecordCarrier(r))
-	c, err := l.begin(ctx, h, r, most)
-	if err != nil {
-		return nil, err
-	}
-	return &asking{call: c, span: span}, nil
+	return c, l.begin(ctx, h, r, c)
 }
 
-// end ends the request, with what the call returns.
-func (a *asking) end(err error) {
-	a.call.line.end(a.call)
-	if err != nil {
-		fail(a.span, err)
+// hear waits until replies are read, so that the time for that is not the
+// call's.
+func (m Method[Req, Resp]) hear(ctx context.Context, caller *Caller) error {
+	if caller == nil {
+		return errNoCaller
 	}
-	a.span.End()
+	ctx, cancel := context.WithTimeout(ctx, openWait)
+	defer cancel()
+	l, err := caller.await(ctx)
+	if err == nil {
+		_, err = l.listen(ctx, m.ReplyTopicName(), m.Profile.named())
+	}
+	return err
 }
 
-func fail(span trace.Span, err error) {
+// begin begins the span of a call, and returns its context.
+func (c *call) begin() context.Context {
+	c.ctx, c.span = c.in.tracer.Start(&c.limit, c.labels.span, c.labels.start...)
+	if c.in.duration.Enabled(c.ctx) {
+		c.began = time.Now()
+	}
+	c.in.active.Add(c.ctx, 1, c.labels.active...)
+	return c.ctx
+}
+
+// end ends the call, with what it returns.
+func (c *call) end(err error) {
+	if c.line != nil {
+		c.line.end(c)
+	}
+	out := okay
+	if err != nil {
+		out = outcomeOf(err, context.Cause(c.limit.Context))
+		fail(c.span, err, out)
+	}
+	c.in.active.Add(c.ctx, -1, c.labels.active...)
+	if !c.began.IsZero() {
+		c.in.duration.Record(c.ctx, time.Since(c.began).Seconds(), c.labels.ended[out].record...)
+	}
+	c.span.End()
+	c.limit.end()
+}
+
+func fail(span trace.Span, err error, out outcome) {
 	if !span.IsRecording() {
 		return
 	}
-	kind := "failed"
-	if e, ok := errors.AsType[*Error](err); ok {
-		kind = "answer"
-		if e.Code != "" {
-			kind = e.Code
-		}
-	} else if errors.Is(err, context.DeadlineExceeded) {
-		kind = "timeout"
+	kind := out.String()
+	if e, ok := errors.AsType[*Error](err); ok && out == fault && e.Code != "" {
+		kind = e.Code
 	}
 	span.SetAttributes(semconv.ErrorTypeKey.String(kind))
 	span.SetStatus(codes.Error, err.Error())
@@ -101,8 +119,8 @@ func (m Method[Req, Resp]) record(ctx context.Context, req Req) (*kgo.Record, er
 	if err != nil {
 		return nil, err
 	}
-	// With room for what follows: ours, the trace, and where replies go.
-	r.Headers = append(make([]kgo.RecordHeader, 0, len(r.Headers)+6), r.Headers...)
+	// With room for what follows: the deadline, the trace, and where replies go.
+	r.Headers = append(make([]kgo.RecordHeader, 0, len(r.Headers)+5), r.Headers...)
 	if m.Key != nil {
 		if key := m.Key(req); key != "" {
 			r.Key = []byte(key)
@@ -117,7 +135,7 @@ func (m Method[Req, Resp]) record(ctx context.Context, req Req) (*kgo.Record, er
 		}
 	}
 	if end, ok := ctx.Deadline(); ok {
-		header.Add(r, header.Deadline, header.FormatTime(end))
+		header.AddTime(r, header.Deadline, end)
 	}
 	return r, nil
 }

@@ -4,13 +4,22 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // call is a request that waits for replies.
 type call struct {
-	line  *line
+	limit  until // when nobody waits any more
+	in     *instruments
+	labels *labels
+	ctx    context.Context //nolint:containedctx // with the span, under limit
+	span   trace.Span
+	began  time.Time // zero where nobody measures
+
+	line  *line  // nil before it was sent
 	n     uint64 // of its correlation id
 	topic string // where the replies come
 	most  int    // how many replies may wait to be taken
@@ -29,12 +38,6 @@ type call struct {
 type answer struct {
 	record *kgo.Record
 	reply
-}
-
-func newCall(l *line, topic string, most int) *call {
-	c := &call{line: l, topic: topic, most: most, wake: make(chan struct{}, 1)}
-	c.queue = c.first[:0]
-	return c
 }
 
 // put adds a reply.
@@ -69,7 +72,20 @@ func (c *call) signal() {
 }
 
 // next waits for a reply.
-func (c *call) next(ctx context.Context) (answer, error) {
+func (c *call) next() (answer, error) {
+	if c.limit.at.IsZero() {
+		return c.within(nil)
+	}
+	timer := c.line.timer(c.limit.at)
+	a, err := c.within(timer.C) // cheaper than the end of c.limit
+	timer.Stop()
+	c.line.timers.Put(timer)
+	return a, err
+}
+
+// within waits for a reply until limit fires, or the context ends that the call
+// was given.
+func (c *call) within(limit <-chan time.Time) (answer, error) {
 	for {
 		c.mu.Lock()
 		if len(c.queue) > 0 {
@@ -85,8 +101,10 @@ func (c *call) next(ctx context.Context) (answer, error) {
 		}
 		select {
 		case <-c.wake:
-		case <-ctx.Done():
-			return answer{}, context.Cause(ctx)
+		case <-limit:
+			return answer{}, context.DeadlineExceeded
+		case <-c.limit.Context.Done():
+			return answer{}, context.Cause(c.limit.Context)
 		}
 	}
 }

@@ -103,6 +103,47 @@ func TestMoreCallersThanReplyPartitions(t *testing.T) {
 	require.Positive(t, others, "seven share two partitions")
 }
 
+// NestJS's clients fail where there are more of them than partitions.
+func TestHundredsOfCallersShareTwoPartitions(t *testing.T) {
+	t.Parallel()
+	const n = 300
+	k := kafkatest.NewCluster(t, topics...)
+	serve(t, k, &wherry.Consumer{Order: wherry.Unordered}, getUser.Handler(find))
+	lent := k.Client(t)
+	callers := make([]*reqreply.Caller, n)
+	for i := range callers {
+		callers[i] = &reqreply.Caller{Client: lent}
+		kafkatest.Run(t, kafkatest.RunFunc(callers[i].Run))
+	}
+	ctx := within(t, 4*patience)
+	var all sync.WaitGroup
+	failures := make(chan error, n)
+	for i, c := range callers {
+		all.Go(func() {
+			for range 3 {
+				id := fmt.Sprint("u", i)
+				if u, err := getUser.Call(ctx, c, id); err != nil || u.ID != id {
+					failures <- fmt.Errorf("%s: %v, %w", id, u, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	close(failures)
+	for err := range failures {
+		require.NoError(t, err)
+	}
+	var others uint64
+	for _, c := range callers {
+		s := c.Status()
+		require.EqualValues(t, 3, s.Answered)
+		require.Zero(t, s.Unknown+s.Late)
+		others += s.Others
+	}
+	require.Positive(t, others)
+}
+
 func TestTheCallersEndFailsWhatIsPendingAtOnce(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, topics...)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
@@ -37,8 +38,8 @@ const (
 // may be one that is taken back. Committed ones come in order, so a transaction
 // that is open on a partition holds up all replies behind it there.
 //
-// Its fields must not be changed after Run was called; its other methods are
-// safe for concurrent use.
+// Its fields must not be changed once a method was called; its methods are safe
+// for concurrent use.
 type Caller struct {
 	// Client says how to reach the cluster; see [wherry.Consumer].Client. The
 	// Caller opens one of its own. Required.
@@ -63,6 +64,10 @@ type Caller struct {
 	// global ones.
 	TracerProvider trace.TracerProvider
 	Propagator     propagation.TextMapPropagator
+	// MeterProvider is for the metrics wherry.reqreply.call.duration,
+	// wherry.reqreply.active_calls and wherry.reqreply.stray_replies: see the
+	// package's text. nil means the global one.
+	MeterProvider metric.MeterProvider
 	// Logger logs what an operator should know. nil means [slog.Default].
 	Logger *slog.Logger
 
@@ -71,7 +76,7 @@ type Caller struct {
 	ready   chan struct{}
 	ended   chan struct{} // closed when Run has returned
 	line    *line         // set before ready is closed
-	tracer  trace.Tracer
+	in      *instruments
 }
 
 // CallerStatus is what a Caller is doing and has done; see [Caller.Status].
@@ -94,7 +99,10 @@ type CallerStatus struct {
 }
 
 func (c *Caller) init() {
-	c.once.Do(func() { c.ready, c.ended = make(chan struct{}), make(chan struct{}) })
+	c.once.Do(func() {
+		c.ready, c.ended = make(chan struct{}), make(chan struct{})
+		c.in = newInstruments(c.TracerProvider, c.MeterProvider)
+	})
 }
 
 // Ready is closed when calls can be made. It is never closed if Run fails
@@ -146,11 +154,7 @@ func (c *Caller) Run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	tp := c.TracerProvider
-	if tp == nil {
-		tp = otel.GetTracerProvider()
-	}
-	c.line, c.tracer = l, tp.Tracer(scope)
+	c.line = l
 	close(c.ready)
 	l.poll(ctx)
 	return nil

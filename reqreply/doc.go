@@ -28,7 +28,7 @@
 // policies are done, and with wherry.ExactlyOnce it is one transaction with
 // what the handler published, its tables and the group's offset. An [*Error] is
 // an answer too. What else fails is for the policies, of which [Faults] tells
-// the caller. [Service] counts.
+// the caller.
 //
 // # To ask
 //
@@ -39,6 +39,35 @@
 // The deadline of the context travels with the request, and a server skips what
 // nobody waits for any more. [Method.Gather] takes the answers of several
 // groups, [Method.Stream] an answer of many values.
+//
+// # To see
+//
+// A [Service] among the policies counts what handlers do, and tells those who
+// ask for it with [Services]: which instances are there, which version each is,
+// how long the question took, and what became of the requests of each Method. The
+// question goes to a topic that every instance reads, from its end and without a
+// group, beside its requests; no handler is called.
+//
+//	users := &reqreply.Service{Name: "users", Version: "1.2.0", Topic: reqreply.ServicesTopic}
+//	found, err := reqreply.Services(ctx, caller, reqreply.ServiceQuery{Name: "users"})
+//
+// There is no such question for one Method, in its own topic: a server in another
+// language would take it for a request, and handle it. ServiceQuery.Method asks
+// for those that serve it, and [Method].Group says at once that there is nobody.
+//
+// A call is a span "call <topic>", the parent of what wherry.Telemetry makes of
+// its request. Metrics, by OpenTelemetry's API, with the topic as
+// messaging.destination.name, what became of it as wherry.outcome, and at
+// servers the group as messaging.consumer.group.name:
+//
+//	wherry.reqreply.call.duration     s, of calls: ok, fault, timeout, no_responder, busy, ended, canceled, failed
+//	wherry.reqreply.active_calls      calls that wait (no outcome)
+//	wherry.reqreply.stray_replies     replies that no call took: late, unknown; by the reply topic
+//	wherry.reqreply.requests          at servers: answered, fault, failed, expired, refused, repeated; event
+//	wherry.reqreply.handler.duration  s, of handlers: answered, fault, failed, expired; event
+//
+// A fault is an [*Error]: an answer. Failed is each attempt that went to the
+// policies; where [Faults] answers in the end, that is a fault besides.
 //
 // # On the wire
 //

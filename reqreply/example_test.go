@@ -110,3 +110,51 @@ func ExampleMethod_Stream() {
 	// 2
 	// 1
 }
+
+// Who is there, and what have they done?
+func ExampleServices() {
+	broker := kfake.MustCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "customer.find"))
+	defer broker.Close()
+	cl, _ := kgo.NewClient(kgo.SeedBrokers(broker.ListenAddrs()...))
+	defer cl.Close()
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer stop()
+
+	for range 2 { // as a rule in two processes
+		customers := &wherry.Consumer{
+			Client: cl, Group: "customers",
+			Handlers: []wherry.Route{FindCustomer.Handler(func(_ context.Context, id string) (*Customer, error) {
+				return &Customer{ID: id}, nil
+			})},
+			Policies: []wherry.Policy{&reqreply.Service{Name: "customers", Version: "1.2.0", Topic: reqreply.ServicesTopic}},
+		}
+		running.Go(func() { _ = customers.Run(ctx) })
+		<-customers.Ready()
+	}
+	caller := &reqreply.Caller{Client: cl}
+	running.Go(func() { _ = caller.Run(ctx) })
+	for range 3 {
+		if _, err := FindCustomer.Call(ctx, caller, "c-1"); err != nil {
+			fmt.Println(err)
+		}
+	}
+
+	found, err := reqreply.Services(ctx, caller, reqreply.ServiceQuery{Name: "customers", Most: 2, Wait: 10 * time.Second})
+	if err != nil {
+		fmt.Println(err)
+	}
+	answered := uint64(0)
+	for _, s := range found {
+		fmt.Println(s.Name, s.Version)
+		for _, m := range s.Methods {
+			answered += m.Answered
+		}
+	}
+	fmt.Println(answered, "answered")
+	// Output:
+	// customers 1.2.0
+	// customers 1.2.0
+	// 3 answered
+}

@@ -52,21 +52,26 @@ func (f Faults) Wrap(next wherry.Handler) wherry.Handler {
 			return err
 		}
 		a, invalid := s.names.address(r)
-		if invalid != nil || !a.asks() || !a.awaited(time.Now()) || s.answers(ctx, s, &a) != nil {
+		if invalid != nil || !a.asks() || !a.awaited(time.Now()) {
 			return err
 		}
-		fault := f.faultOf(err)
+		for s.answers(ctx, &a) != nil { // the Methods of a topic may allow different ones
+			if s = s.before; s == nil {
+				return err
+			}
+		}
+		answer := f.faultOf(err)
 		if refused, ok := errors.AsType[*wherry.OutputError](err); ok && refused.Topic == a.topic {
 			if !tooLargeFor(refused) { // nor would this one be taken
 				s.reach.forget(a.topic)
 				return f.end(ctx, s, r, err, false)
 			}
-			fault = tooLarge(refused)
+			answer = tooLarge(refused)
 		}
-		if unsent := s.stage(ctx, r, &a, []*kgo.Record{s.faultRecord(fault)}); unsent != nil {
+		if unsent := s.stage(ctx, r, &a, []*kgo.Record{s.faultRecord(answer)}); unsent != nil {
 			return errors.Join(err, unsent)
 		}
-		s.counters(ctx).faults.Add(1)
+		s.count(ctx, fault, 0)
 		return f.end(ctx, s, r, err, true)
 	}
 }

@@ -31,30 +31,29 @@ func (m Method[Req, Resp]) Gather(ctx context.Context, caller *Caller, req Req, 
 	if n < 0 {
 		return nil, fmt.Errorf("gather %s: n is %d", m.Topic, n)
 	}
-	ctx, cancel := m.limit(ctx)
-	defer cancel()
-	a, err := m.ask(ctx, caller, req, maxReplies)
+	c, err := m.ask(ctx, caller, req, maxReplies)
 	if err != nil {
 		return nil, fmt.Errorf("gather %s: %w", m.Topic, err)
 	}
-	defer func() { a.end(err) }()
+	defer func() { c.end(err) }()
 	from := map[string]bool{}
 	for n == 0 || len(results) < n {
-		got, err := a.call.next(ctx)
+		got, err := c.next()
 		if err != nil {
 			if n == 0 && errors.Is(err, context.DeadlineExceeded) {
 				return results, nil
 			}
 			return results, fmt.Errorf("gather %s: %d answers: %w", m.Topic, len(results), err)
 		}
-		if got.group != "" {
-			if from[got.group] {
+		group := string(got.group)
+		if group != "" {
+			if from[group] {
 				continue
 			}
-			from[got.group] = true
+			from[group] = true
 		}
-		v, err := m.read(a, got)
-		results = append(results, Result[Resp]{Value: v, Err: err, Group: got.group})
+		v, err := m.read(c, got)
+		results = append(results, Result[Resp]{Value: v, Err: err, Group: group})
 	}
 	return results, nil
 }
@@ -73,18 +72,16 @@ func (m Method[Req, Resp]) Gather(ctx context.Context, caller *Caller, req Req, 
 func (m Method[Req, Resp]) Stream(ctx context.Context, caller *Caller, req Req) iter.Seq2[Resp, error] {
 	return func(yield func(Resp, error) bool) {
 		var zero Resp
-		ctx, cancel := m.limit(ctx)
-		defer cancel()
-		a, err := m.ask(ctx, caller, req, maxReplies)
+		c, err := m.ask(ctx, caller, req, maxReplies)
 		if err != nil {
 			yield(zero, fmt.Errorf("stream %s: %w", m.Topic, err))
 			return
 		}
-		defer func() { a.end(err) }()
+		defer func() { c.end(err) }()
 		next := int64(0)
 		for {
 			var got answer
-			if got, err = a.call.next(ctx); err != nil {
+			if got, err = c.next(); err != nil {
 				err = fmt.Errorf("stream %s: %w", m.Topic, err)
 				yield(zero, err)
 				return
@@ -99,7 +96,7 @@ func (m Method[Req, Resp]) Stream(ctx context.Context, caller *Caller, req Req) 
 				return // the mark alone
 			}
 			var v Resp
-			v, err = m.read(a, got)
+			v, err = m.read(c, got)
 			if !yield(v, err) || err != nil || got.end {
 				return
 			}

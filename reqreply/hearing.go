@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -26,6 +27,7 @@ type hearing struct {
 	done  chan struct{}
 
 	partition int32
+	replyTo   [2]kgo.RecordHeader // of requests: the topic, and the partition
 	err       error
 }
 
@@ -72,16 +74,15 @@ func (l *line) listen(ctx context.Context, topic string, names Profile) (*hearin
 	if h.err != nil {
 		return nil, h.err
 	}
-	if binary := names.Binary; h.names != names {
-		// The form in which a request is written is its own.
-		own := *h
-		own.names.Binary = binary
-		if own.names != names {
-			return nil, fmt.Errorf("replies from %s are read with the headers of another Profile: give one of the methods a ReplyTopic of its own", topic)
-		}
-		return &own, nil
+	if h.names == names {
+		return h, nil
 	}
-	return h, nil
+	if !h.names.reads(names) {
+		return nil, fmt.Errorf("replies from %s are read with the headers of another Profile: give one of the methods a ReplyTopic of its own", topic)
+	}
+	own := *h // the form in which a request is written is its own
+	own.names, own.replyTo = names, names.replyTo(h.topic, h.partition)
+	return &own, nil
 }
 
 // open begins to read a partition of h.topic.
@@ -97,7 +98,7 @@ func (l *line) open(h *hearing) {
 		l.mu.Unlock()
 		return
 	}
-	h.partition = p
+	h.partition, h.replyTo = p, h.names.replyTo(h.topic, p)
 	// From an offset that is known, so that a reply cannot be missed, however
 	// late the first fetch.
 	l.cl.AddConsumePartitions(map[string]map[int32]kgo.Offset{h.topic: {p: kgo.NewOffset().At(end)}})
@@ -106,52 +107,56 @@ func (l *line) open(h *hearing) {
 // choose returns a partition of topic by chance, and its end. It makes the
 // topic where it does not exist.
 func (l *line) choose(ctx context.Context, topic string) (p int32, end int64, err error) {
-	for tried := false; ; tried = true {
-		found, err := l.adm.ListTopics(kadm.WithAuthorizedOps(ctx), topic)
-		if err != nil {
-			return 0, 0, err
-		}
-		d := found[topic]
-		switch {
-		case len(d.Partitions) > 0 && d.Err == nil:
-		case tried || d.Err != nil && !errors.Is(d.Err, kerr.UnknownTopicOrPartition):
-			return 0, 0, fmt.Errorf("the topic cannot be found: %w", d.Err)
-		default:
-			if err := wherry.EnsureTopics(ctx, l.cl, l.spec(topic)); err != nil {
-				return 0, 0, err
-			}
-			continue
-		}
-		ends, err := l.adm.ListEndOffsets(ctx, topic)
-		if err != nil {
-			return 0, 0, err
-		}
-		var led []int32
-		for p, o := range ends[topic] {
-			if o.Err == nil {
-				led = append(led, p)
-			} else {
-				err = o.Err
-			}
-		}
-		if len(led) == 0 {
-			return 0, 0, fmt.Errorf("no partition has a leader: %w", err)
-		}
-		p := led[rand.IntN(len(led))] //nolint:gosec // which one does not matter
-		return p, ends[topic][p].Offset, nil
-	}
-}
-
-// spec is that of a reply topic that is made. What is in it is worthless soon.
-func (l *line) spec(topic string) wherry.TopicSpec {
 	spec := l.c.Topics
 	spec.Name = topic
-	if _, set := spec.Config["retention.ms"]; !set {
-		spec.Config = maps.Clone(spec.Config)
-		if spec.Config == nil {
-			spec.Config = map[string]string{}
-		}
-		spec.Config["retention.ms"] = "3600000"
+	ends, err := endsOf(ctx, l.cl, spec)
+	if len(ends) == 0 {
+		return 0, 0, err
 	}
-	return spec
+	led := slices.Collect(maps.Keys(ends))
+	p = led[rand.IntN(len(led))] //nolint:gosec // which one does not matter
+	return p, ends[p], nil
+}
+
+// endsOf returns the ends of a topic's partitions, as far as they have leaders:
+// the error says why one has not. It makes the topic where it does not exist,
+// for values that are worthless soon.
+func endsOf(ctx context.Context, cl *kgo.Client, spec wherry.TopicSpec) (map[int32]int64, error) {
+	adm := kadm.NewClient(cl)
+	for tried := false; ; tried = true {
+		found, err := adm.ListTopics(kadm.WithAuthorizedOps(ctx), spec.Name)
+		if err != nil {
+			return nil, err
+		}
+		d := found[spec.Name]
+		if len(d.Partitions) > 0 && d.Err == nil {
+			break
+		}
+		if tried || d.Err != nil && !errors.Is(d.Err, kerr.UnknownTopicOrPartition) {
+			return nil, fmt.Errorf("the topic cannot be found: %w", d.Err)
+		}
+		if _, set := spec.Config["retention.ms"]; !set {
+			spec.Config = maps.Clone(spec.Config)
+			if spec.Config == nil {
+				spec.Config = map[string]string{}
+			}
+			spec.Config["retention.ms"] = "3600000"
+		}
+		if err := wherry.EnsureTopics(ctx, cl, spec); err != nil {
+			return nil, err
+		}
+	}
+	listed, err := adm.ListEndOffsets(ctx, spec.Name)
+	if err != nil {
+		return nil, err
+	}
+	ends := map[int32]int64{}
+	for p, o := range listed[spec.Name] {
+		if o.Err != nil {
+			err = fmt.Errorf("partition %d has no leader: %w", p, o.Err)
+			continue
+		}
+		ends[p] = o.Offset
+	}
+	return ends, err
 }

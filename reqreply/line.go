@@ -36,6 +36,7 @@ type line struct {
 	asked map[served]*liveness
 
 	asking sync.WaitGroup // goroutines that ask brokers
+	timers sync.Pool      // of *time.Timer, stopped
 
 	sent, answered, late, unknown, others, noResponder atomic.Uint64
 }
@@ -108,8 +109,10 @@ func (l *line) take(h *hearing, records []*kgo.Record) {
 			l.others.Add(1)
 		case !ours || !made:
 			l.unknown.Add(1)
+			l.c.in.stray(l.life, h.topic, "unknown")
 		case c == nil || c.topic != r.Topic:
 			l.late.Add(1)
+			l.c.in.stray(l.life, h.topic, "late")
 		default:
 			c.put(answer{r, is})
 		}
@@ -118,11 +121,10 @@ func (l *line) take(h *hearing, records []*kgo.Record) {
 
 func (l *line) fetchFailed(ctx context.Context, topic string, partition int32, err error) {
 	l.log.WarnContext(ctx, "reqreply: reading replies failed, trying again", "topic", topic, "partition", partition, "error", err)
-	gone := errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.UnknownTopicID) || errors.Is(err, kerr.InconsistentTopicID)
-	if !gone && !client.Permanent(err) {
+	if !gone(err) {
 		return
 	}
-	// The topic was deleted, or may not be read: the next call begins anew.
+	// The next call begins anew.
 	l.mu.Lock()
 	delete(l.hears, topic)
 	var waiting []*call
@@ -138,25 +140,40 @@ func (l *line) fetchFailed(ctx context.Context, topic string, partition int32, e
 	}
 }
 
-// begin sends a request and returns its call, which must be given to end.
-func (l *line) begin(ctx context.Context, h *hearing, r *kgo.Record, most int) (*call, error) {
-	c := newCall(l, h.topic, most)
+// gone reports whether a topic was deleted, or may not be read.
+func gone(err error) bool {
+	return errors.Is(err, kerr.UnknownTopicOrPartition) || errors.Is(err, kerr.UnknownTopicID) ||
+		errors.Is(err, kerr.InconsistentTopicID) || client.Permanent(err)
+}
+
+// timer returns one that fires at a time. It is to be stopped and put back.
+func (l *line) timer(at time.Time) *time.Timer {
+	if t, ok := l.timers.Get().(*time.Timer); ok {
+		t.Reset(time.Until(at))
+		return t
+	}
+	return time.NewTimer(time.Until(at))
+}
+
+// begin sends the request of a call, which must be given to end.
+func (l *line) begin(ctx context.Context, h *hearing, r *kgo.Record, c *call) error {
+	c.topic, c.wake, c.queue = h.topic, make(chan struct{}, 1), c.first[:0]
 	l.mu.Lock()
 	switch {
 	case l.ended:
 		l.mu.Unlock()
-		return nil, ErrEnded
+		return ErrEnded
 	case l.used >= l.c.maxPending():
 		l.mu.Unlock()
-		return nil, fmt.Errorf("%w: %d, the Caller's MaxPending", ErrBusy, l.c.maxPending())
+		return fmt.Errorf("%w: %d, the Caller's MaxPending", ErrBusy, l.c.maxPending())
 	}
 	l.used++
 	l.last++
-	c.n = l.last
+	c.line, c.n = l, l.last
 	l.calls[c.n] = c
 	l.mu.Unlock()
 
-	h.names.ask(r, l.ids.format(c.n, h.names.Binary), h.topic, h.partition)
+	h.names.ask(r, l.ids.format(c.n, h.names.Binary), h.replyTo)
 	// With the values of the call's context and not its end: kgo fails what is
 	// buffered behind a record whose context has ended.
 	r.Context = context.WithoutCancel(ctx)
@@ -169,9 +186,12 @@ func (l *line) begin(ctx context.Context, h *hearing, r *kgo.Record, most int) (
 		default:
 			c.fail(fmt.Errorf("sending the request: %w", l.endedOr(err)))
 		}
-		l.release(c, &c.acked)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		c.acked = true
+		l.release(c)
 	})
-	return c, nil
+	return nil
 }
 
 // endedOr returns ErrEnded for what fails because the client was closed.
@@ -185,16 +205,14 @@ func (l *line) endedOr(err error) error {
 // end takes a call out of those that wait.
 func (l *line) end(c *call) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	delete(l.calls, c.n)
-	l.mu.Unlock()
-	l.release(c, &c.ended)
+	c.ended = true
+	l.release(c)
 }
 
-// release sets one of acked and ended; with both the place is free.
-func (l *line) release(c *call, which *bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	*which = true
+// release frees the place of a call that is both acked and ended.
+func (l *line) release(c *call) {
 	if c.acked && c.ended {
 		l.used--
 	}

@@ -16,6 +16,50 @@ import (
 	"github.com/wherry-go/wherry/reqreply"
 )
 
+// calling has n goroutines call until stop, which returns their first error.
+// Each of them knows its own answers by their ids.
+func calling(t *testing.T, c *reqreply.Caller, n int) (answered *atomic.Int64, stop func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	answered = &atomic.Int64{}
+	m := getUser
+	m.Timeout = 2 * time.Minute
+	failed := make(chan error, n)
+	for worker := range n {
+		go func() {
+			for i := 0; ; i++ {
+				id := fmt.Sprint("u", worker, "-", i)
+				u, err := m.Call(ctx, c, id)
+				switch {
+				case ctx.Err() != nil:
+					failed <- nil
+					return
+				case err != nil || u == nil || u.ID != id:
+					failed <- fmt.Errorf("%s: answer %v, error %w", id, u, err)
+					return
+				}
+				answered.Add(1)
+			}
+		}()
+	}
+	return answered, func() (first error) {
+		cancel()
+		for range n {
+			if err := <-failed; first == nil {
+				first = err
+			}
+		}
+		return first
+	}
+}
+
+// more waits for some more answers than there are.
+func more(t *testing.T, answered *atomic.Int64, n int64) {
+	t.Helper()
+	want := answered.Load() + n
+	require.Eventually(t, func() bool { return answered.Load() >= want }, 2*time.Minute, 2*time.Millisecond, "calls go on")
+}
+
 func TestCallsSurviveMovesOfLeaders(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, "user.getUser:2", "user.getUser.reply:2")
@@ -25,16 +69,16 @@ func TestCallsSurviveMovesOfLeaders(t *testing.T) {
 	nodes := []int{0, k.AddNode(t)}
 	serve(t, k, &wherry.Consumer{}, getUser.Handler(find))
 	c := caller(t, k, getUser)
+	answered, stop := calling(t, c, 16)
 	for i := range 12 {
-		id := fmt.Sprint("u", i)
-		u, err := getUser.Call(within(t, patience), c, id)
-		require.NoError(t, err)
-		require.Equal(t, id, u.ID)
+		more(t, answered, 100)
 		for p := range int32(2) {
 			k.MoveLeader(t, "user.getUser", p, nodes[i%2])
 			k.MoveLeader(t, "user.getUser.reply", p, nodes[(i+1)%2])
 		}
 	}
+	more(t, answered, 100)
+	require.NoError(t, stop())
 	require.Zero(t, c.Status().Unknown)
 }
 
@@ -54,7 +98,8 @@ func TestCallsSurviveBrokenConnections(t *testing.T) {
 	}
 }
 
-// Calls go on while the one node is killed and comes back.
+// Calls in flight go on while the one node is killed and comes back: none of
+// them fails.
 func TestCallsSurviveTheRestartOfABroker(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -63,35 +108,29 @@ func TestCallsSurviveTheRestartOfABroker(t *testing.T) {
 	k := kafkatest.NewApache(t, kafkatest.ApacheConfig{Topics: topics})
 	serve(t, k.Cluster, &wherry.Consumer{}, getUser.Handler(find))
 	c := caller(t, k.Cluster, getUser)
-	ctx, stop := context.WithCancel(t.Context())
-	var answered atomic.Int64
-	done := make(chan error, 1)
-	go func() {
-		for ctx.Err() == nil {
-			m := getUser
-			m.Timeout = time.Minute
-			u, err := m.Call(ctx, c, "u1")
-			switch {
-			case ctx.Err() != nil:
-			case err != nil:
-				done <- err
-				return
-			case u == nil || u.ID != "u1":
-				done <- fmt.Errorf("answer %v", u)
-				return
-			default:
-				answered.Add(1)
-			}
-		}
-		done <- nil
-	}()
-	eventually(t, "calls are answered", func() bool { return answered.Load() > 20 })
+	answered, stop := calling(t, c, 64)
+	more(t, answered, 200)
 	k.Kill(t, 1)
 	k.Restart(t, 1)
-	before := answered.Load()
-	require.Eventually(t, func() bool { return answered.Load() > before+20 }, 2*time.Minute, 10*time.Millisecond)
-	stop()
-	require.NoError(t, <-done)
+	more(t, answered, 200)
+	require.NoError(t, stop())
+	require.Zero(t, c.Status().Unknown)
+}
+
+// The leader of the partition of replies dies for good, with calls in flight.
+func TestCallsSurviveTheLossOfALeader(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("takes 20 s")
+	}
+	k := kafkatest.NewApache(t, kafkatest.ApacheConfig{Nodes: 3, Topics: []string{"user.getUser:1", "user.getUser.reply:1"}})
+	serve(t, k.Cluster, &wherry.Consumer{}, getUser.Handler(find))
+	c := caller(t, k.Cluster, getUser)
+	answered, stop := calling(t, c, 64)
+	more(t, answered, 200)
+	k.Kill(t, k.Leader(t, "user.getUser.reply", 0))
+	more(t, answered, 200)
+	require.NoError(t, stop())
 	require.Zero(t, c.Status().Unknown)
 }
 

@@ -90,7 +90,10 @@ type AnyMethod interface {
 func (m Method[Req, Resp]) TopicName() string { return m.Topic }
 
 // ReplyTopicName returns where a Caller reads replies.
-func (m Method[Req, Resp]) ReplyTopicName() string { return cmp.Or(m.ReplyTopic, m.Topic+".reply") }
+func (m Method[Req, Resp]) ReplyTopicName() string { return cmp.Or(m.ReplyTopic, m.Topic+replySuffix) }
+
+// replySuffix is NestJS's.
+const replySuffix = ".reply"
 
 func (m Method[Req, Resp]) replies() (topic string, names Profile) {
 	return m.ReplyTopicName(), m.Profile.named()
@@ -110,15 +113,13 @@ func (m Method[Req, Resp]) check() error {
 	if m.Topic == "" {
 		fault("no topic: set Topic")
 	}
-	if m.ReplyTopicName() == m.Topic {
+	if m.Topic != "" && m.ReplyTopic == m.Topic {
 		fault("ReplyTopic is Topic: replies would be taken for requests")
 	}
 	if m.Timeout < 0 || m.Keep < 0 {
 		fault("Timeout and Keep must not be negative")
 	}
-	p := m.Profile.named()
-	names := map[string]bool{p.CorrelationID: true, p.ReplyTopic: true, p.ReplyPartition: true, p.Error: true, p.End: true}
-	if len(names) < 5 {
+	if !m.Profile.distinct() {
 		fault("two headers of the Profile have one name")
 	}
 	return errors.Join(faults...)
@@ -136,27 +137,20 @@ func (m Method[Req, Resp]) check() error {
 // Of several replies (of several groups that read the topic, of a stream) the
 // first counts; see [Method.Gather] and [Method.Stream].
 func (m Method[Req, Resp]) Call(ctx context.Context, caller *Caller, req Req) (resp Resp, err error) {
-	ctx, cancel := m.limit(ctx)
-	defer cancel()
-	a, err := m.ask(ctx, caller, req, 1)
+	c, err := m.ask(ctx, caller, req, 1)
 	if err == nil {
-		defer func() { a.end(err) }()
+		defer func() { c.end(err) }()
 		var got answer
-		if got, err = a.call.next(ctx); err == nil {
-			return m.read(a, got)
+		if got, err = c.next(); err == nil {
+			return m.read(c, got)
 		}
 	}
 	return resp, fmt.Errorf("call %s: %w", m.Topic, err)
 }
 
-// limit gives ctx the Method's Timeout.
-func (m Method[Req, Resp]) limit(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, cmp.Or(m.Timeout, defaultTimeout))
-}
-
 // read returns the value of a reply, or the error that it is.
-func (m Method[Req, Resp]) read(a *asking, got answer) (v Resp, err error) {
-	a.call.line.answered.Add(1)
+func (m Method[Req, Resp]) read(c *call, got answer) (v Resp, err error) {
+	c.line.answered.Add(1)
 	if got.failed {
 		e := decodeError(got.fault)
 		e.Topic = m.Topic

@@ -8,79 +8,23 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/wherry-go/wherry"
+	"github.com/wherry-go/wherry/internal/interop"
 	"github.com/wherry-go/wherry/kafkatest"
 	"github.com/wherry-go/wherry/reqreply"
 )
-
-const fixture = "../internal/interop/nest"
-
-// lack skips the test, or fails it with KAFKATEST_REQUIRE=1.
-func lack(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("KAFKATEST_REQUIRE") == "1" {
-		t.Fatal("KAFKATEST_REQUIRE=1, and " + why)
-	}
-	t.Skip(why)
-}
 
 // nest starts a NestJS peer and returns when it is ready: what it reads, and
 // what it writes, by line.
 func nest(t *testing.T, k *kafkatest.Cluster, role string) (in io.Writer, out *bufio.Scanner) {
 	t.Helper()
-	if _, err := exec.LookPath("node"); err != nil {
-		lack(t, "there is no node on the PATH")
-	}
-	manifest, err := os.ReadFile(filepath.Join(fixture, "package.json"))
-	require.NoError(t, err)
-	version := regexp.MustCompile(`"@nestjs/microservices": "(.*)"`).FindSubmatch(manifest)[1]
-	cache, err := os.UserCacheDir()
-	require.NoError(t, err)
-	modules := filepath.Join(cache, "wherry", "nest-"+string(version))
-	if _, err := os.Stat(filepath.Join(modules, "complete")); err != nil {
-		lack(t, "NestJS is not there: scripts/nest-modules brings it")
-	}
-	peer, err := os.ReadFile(filepath.Join(fixture, "peer.mjs"))
-	require.NoError(t, err)
-	dir := t.TempDir() // node looks for modules beside the program
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "peer.mjs"), peer, 0o600))
-	require.NoError(t, os.Symlink(filepath.Join(modules, "node_modules"), filepath.Join(dir, "node_modules")))
-
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-	cmd := exec.CommandContext(ctx, "node", filepath.Join(dir, "peer.mjs"), role, strings.Join(k.Brokers(), ","))
-	var errs strings.Builder
-	cmd.Stderr = &errs
-	stdin, err := cmd.StdinPipe()
-	require.NoError(t, err)
-	stdout, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		cancel()
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("the peer's stderr:\n%s", errs.String())
-		}
-	})
-	out = bufio.NewScanner(stdout)
-	for out.Scan() {
-		if out.Text() == "ready" {
-			return stdin, out
-		}
-	}
-	t.Fatalf("the NestJS peer ended before it was ready")
-	return nil, nil
+	return interop.Node(t, "peer.mjs", role, strings.Join(k.Brokers(), ","))
 }
 
 // Call calls a NestJS @MessagePattern: all that it may answer.

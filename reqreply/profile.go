@@ -53,6 +53,21 @@ func (p Profile) named() Profile {
 	return p
 }
 
+// distinct reports whether no two of p's headers have one name.
+func (p Profile) distinct() bool {
+	if p == (Profile{Binary: p.Binary}) {
+		return true // as nearly always
+	}
+	p = p.named()
+	return len(map[string]bool{p.CorrelationID: true, p.ReplyTopic: true, p.ReplyPartition: true, p.Error: true, p.End: true}) == 5
+}
+
+// reads reports whether p has the same headers as other, in whatever form.
+func (p Profile) reads(other Profile) bool {
+	other.Binary = p.Binary
+	return p == other
+}
+
 // Limits of what a request may say of its reply. A name of a topic has at most
 // 249 characters (Kafka's org.apache.kafka.common.internals.Topic).
 const (
@@ -145,15 +160,18 @@ func (p *Profile) formatPartition(n int32) []byte {
 	return strconv.AppendInt(nil, int64(n), 10)
 }
 
-// ask puts into a request where its replies go, after the headers of the
-// application, as NestJS does.
-func (p *Profile) ask(r *kgo.Record, id []byte, topic string, partition int32) {
-	r.Headers = append(
-		r.Headers,
-		kgo.RecordHeader{Key: p.CorrelationID, Value: id},
-		kgo.RecordHeader{Key: p.ReplyTopic, Value: []byte(topic)},
-		kgo.RecordHeader{Key: p.ReplyPartition, Value: p.formatPartition(partition)},
-	)
+// replyTo returns the headers of requests that say where their replies go.
+func (p *Profile) replyTo(topic string, partition int32) [2]kgo.RecordHeader {
+	return [2]kgo.RecordHeader{
+		{Key: p.ReplyTopic, Value: []byte(topic)},
+		{Key: p.ReplyPartition, Value: p.formatPartition(partition)},
+	}
+}
+
+// ask puts into a request which one it is and where its replies go, after the
+// headers of the application, as NestJS does.
+func (p *Profile) ask(r *kgo.Record, id []byte, replyTo [2]kgo.RecordHeader) {
+	r.Headers = append(r.Headers, kgo.RecordHeader{Key: p.CorrelationID, Value: id}, replyTo[0], replyTo[1])
 }
 
 // reply is what a record says as a reply.
@@ -163,7 +181,7 @@ type reply struct {
 	failed bool   // present, even empty, means error
 	end    bool
 	seq    int64 // -1 where it is not one of several
-	group  string
+	group  []byte
 }
 
 // reply reads r as a reply. p has its names.
@@ -182,7 +200,7 @@ func (p *Profile) reply(r *kgo.Record) reply {
 				is.seq = n
 			}
 		case header.ReplyGroup:
-			is.group = string(h.Value)
+			is.group = h.Value
 		}
 	}
 	return is

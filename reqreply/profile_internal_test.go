@@ -167,11 +167,11 @@ func TestGoldenRequestHeaders(t *testing.T) {
 	copy(s.text[:], "8a01020304050607-")
 
 	nest, r := Profile{}.named(), record("app", "1")
-	nest.ask(r, s.format(41, nest.Binary), "user.getUser.reply", 12)
+	nest.ask(r, s.format(41, nest.Binary), nest.replyTo("user.getUser.reply", 12))
 	require.Equal(t, record("app", "1", "kafka_correlationId", "8a01020304050607-41", "kafka_replyTopic", "user.getUser.reply", "kafka_replyPartition", "12"), r)
 
 	spring, r := Spring().named(), record()
-	spring.ask(r, s.format(41, spring.Binary), "replies", 12)
+	spring.ask(r, s.format(41, spring.Binary), spring.replyTo("replies", 12))
 	require.Equal(t, record("kafka_correlationId", "\x8a\x01\x02\x03\x04\x05\x06\x07\x00\x00\x00\x00\x00\x00\x00\x29", "kafka_replyTopic", "replies", "kafka_replyPartition", "\x00\x00\x00\x0c"), r)
 }
 
@@ -216,7 +216,7 @@ func TestGoldenReplies(t *testing.T) {
 		{"an error", record("kafka_correlationId", "1", "kafka_nest-err", "no"), reply{id: []byte("1"), failed: true, fault: []byte("no"), seq: -1}},
 		{"an empty error is one", record("kafka_correlationId", "1", "kafka_nest-err", ""), reply{id: []byte("1"), failed: true, fault: []byte{}, seq: -1}},
 		{"a null error is one", record("kafka_correlationId", "1", "kafka_nest-err", "<null>"), reply{id: []byte("1"), failed: true, seq: -1}},
-		{"ours", record("kafka_correlationId", "1", "wherry-reply-seq", "3", "wherry-reply-group", "users"), reply{id: []byte("1"), seq: 3, group: "users"}},
+		{"ours", record("kafka_correlationId", "1", "wherry-reply-seq", "3", "wherry-reply-group", "users"), reply{id: []byte("1"), seq: 3, group: []byte("users")}},
 		{"a number that is none", record("wherry-reply-seq", "-3"), reply{seq: -1}},
 	}
 	for _, test := range tests {

@@ -109,15 +109,18 @@ type server struct {
 	run   func(context.Context, *kgo.Record) ([]*kgo.Record, error)
 
 	refusals atomic.Int64 // unix nanoseconds of the last one that was logged
-	own      counters     // where there is no Service
 }
 
-// running is what a server has of the Consumer that it runs in. It is in the
-// context of handlers.
+// running is a server in the Consumer that it runs in. It is in the context of
+// handlers.
 type running struct {
 	*server
-	log   *slog.Logger
-	reach *reach
+	log      *slog.Logger
+	reach    *reach
+	group    []byte
+	counters *counters
+	metrics  *metrics
+	before   *running // another one of the same topic
 }
 
 type runningKey struct{ topic string }
@@ -126,125 +129,152 @@ func (s *server) prepare(setup *wherry.Setup, faults error) error {
 	if s.store.table != nil && !setup.Tables {
 		faults = errors.Join(faults, fmt.Errorf("method %q: Dedupe needs a Consumer with Delivery ExactlyOnce that lists it in Tables", s.topic))
 	}
+	before, _ := setup.Value(runningKey{s.topic}).(*running)
+	if before != nil && !before.names.reads(s.names) {
+		faults = errors.Join(faults, fmt.Errorf("method %q: two of one topic have different Profiles, and Faults knows the headers of a request by its topic: give them one", s.topic))
+	}
 	if faults == nil {
 		log := setup.Logger
 		if log == nil {
 			log = slog.Default()
 		}
-		this := &running{server: s, log: log, reach: newReach(setup.Client)}
+		service, _ := setup.Value(serviceKey{}).(*Service)
+		if service == nil {
+			service = &Service{} // nobody asks it
+		}
+		this := &running{
+			server: s, log: log, reach: newReach(setup.Client), group: []byte(setup.Group), before: before,
+			counters: service.counters(s.topic), metrics: newMetrics(service.MeterProvider, s.topic, setup.Group),
+		}
 		setup.WithValue(runningKey{s.topic}, this) // for Faults, which knows the topic
 		setup.WithValue(s, this)
 	}
 	return faults
 }
 
-// runningFrom returns the server of r's topic, nil where it is no Method's.
+// runningFrom returns the last server of r's topic, nil where it is no Method's.
 func runningFrom(ctx context.Context, r *kgo.Record) *running {
 	s, _ := ctx.Value(runningKey{r.Topic}).(*running)
 	return s
 }
 
 func (s *server) handle(ctx context.Context, r *kgo.Record) error {
-	n := s.counters(ctx)
+	this, _ := ctx.Value(s).(*running)
+	if this == nil {
+		return fmt.Errorf("method %q: its route needs a Consumer, which prepares it", s.topic)
+	}
+	return this.handle(ctx, r)
+}
+
+func (s *running) handle(ctx context.Context, r *kgo.Record) error {
 	a, err := s.names.address(r)
 	asked := err != nil || a.asks()
-	if asked {
-		n.requests.Add(1)
-	} else {
-		n.events.Add(1)
-	}
-	this, _ := ctx.Value(s).(*running)
+	s.counters.came(asked)
 	if err == nil && asked {
-		err = s.answers(ctx, this, &a)
+		err = s.answers(ctx, &a)
 	}
 	if err != nil {
-		n.refused.Add(1)
-		s.refuse(ctx, this, r, a, err)
+		s.count(ctx, refused, 0)
+		s.refuse(ctx, r, a, err)
 		return nil
 	}
 	if asked && !a.awaited(time.Now()) {
-		n.expired.Add(1)
+		s.count(ctx, expired, 0)
 		return nil
 	}
 	if outs, found, err := s.store.find(ctx, &a); err != nil {
 		return err
 	} else if found {
-		n.repeated.Add(1)
+		s.count(ctx, repeated, 0)
 		return s.stage(ctx, r, &a, outs)
 	}
 	began := time.Now()
 	outs, err := s.work(ctx, r, &a)
-	n.worked(time.Since(began))
-	switch fault := answerable(err); {
+	took := time.Since(began)
+	s.counters.worked(took)
+	switch reply := answerable(err); {
 	case err == nil && !asked:
+		s.count(ctx, handled, took)
 		return nil
 	case err == nil:
-		return s.answer(ctx, r, &a, outs, nil)
+		return s.answer(ctx, r, &a, outs, nil, took)
 	case wherry.Interrupted(ctx):
 		return err
 	case asked && !a.awaited(time.Now()):
 		wherry.Discard(ctx)
-		n.expired.Add(1)
+		s.count(ctx, expired, took)
 		return nil
-	case asked && fault != nil:
+	case asked && reply != nil:
 		wherry.Discard(ctx)
-		n.faults.Add(1)
-		return s.answer(ctx, r, &a, outs, fault)
+		return s.answer(ctx, r, &a, outs, reply, took)
 	}
-	n.failed.Add(1)
+	s.count(ctx, failed, took)
 	return err
 }
 
+// count counts what became of a request, and how long its handler took, 0 where
+// it was not called.
+func (s *running) count(ctx context.Context, out outcome, took time.Duration) {
+	s.counters.of[out].Add(1)
+	if s.metrics.requests.Enabled(ctx) {
+		s.metrics.requests.Add(ctx, 1, s.metrics.of[out].add...)
+	}
+	if took > 0 && s.metrics.duration.Enabled(ctx) {
+		s.metrics.duration.Record(ctx, took.Seconds(), s.metrics.of[out].record...)
+	}
+}
+
 // work calls the handler, with the deadline of the request.
-func (s *server) work(ctx context.Context, r *kgo.Record, a *address) ([]*kgo.Record, error) {
+func (s *running) work(ctx context.Context, r *kgo.Record, a *address) ([]*kgo.Record, error) {
 	if a.asks() && !a.deadline.IsZero() {
-		limited, cancel := context.WithDeadline(ctx, a.deadline)
-		defer cancel()
-		ctx = limited
+		var limited until
+		limited.set(ctx, a.deadline)
+		defer limited.end()
+		ctx = &limited
 	}
 	return s.run(ctx, r)
 }
 
 // answers reports why the server would not answer to where a says.
-func (s *server) answers(ctx context.Context, this *running, a *address) error {
+func (s *running) answers(ctx context.Context, a *address) error {
 	if !s.allow(a.topic) {
 		return errors.New("the server does not answer to that topic: see Method.Allow")
 	}
 	if a.topic == s.topic {
 		return errors.New("the reply topic is that of the requests")
 	}
-	if this == nil {
-		return nil
-	}
-	return this.reach.check(ctx, a)
+	return s.reach.check(ctx, a)
 }
 
 // refuse logs a request that cannot be answered, at most one in a second.
-func (s *server) refuse(ctx context.Context, this *running, r *kgo.Record, a address, why error) {
+func (s *running) refuse(ctx context.Context, r *kgo.Record, a address, why error) {
 	now, last := time.Now().UnixNano(), s.refusals.Load()
-	if this == nil || last != 0 && now-last < int64(time.Second) || !s.refusals.CompareAndSwap(last, now) {
+	if last != 0 && now-last < int64(time.Second) || !s.refusals.CompareAndSwap(last, now) {
 		return
 	}
-	this.log.WarnContext(ctx, "reqreply: a request is refused, and was not handled", "topic", r.Topic, "partition", r.Partition, "offset", r.Offset,
+	s.log.WarnContext(ctx, "reqreply: a request is refused, and was not handled", "topic", r.Topic, "partition", r.Partition, "offset", r.Offset,
 		"reply topic", clip(a.topic, maxTopic), "reply partition", a.partition, "reason", why)
 }
 
 // answer stages the replies, and what Dedupe keeps of them. An answer that
 // cannot be staged, since it is too large, becomes an error.
-func (s *server) answer(ctx context.Context, r *kgo.Record, a *address, outs []*kgo.Record, fault *Error) error {
-	if fault != nil {
-		outs = append(outs, s.faultRecord(fault))
+func (s *running) answer(ctx context.Context, r *kgo.Record, a *address, outs []*kgo.Record, reply *Error, took time.Duration) error {
+	out := answered
+	if reply != nil {
+		out, outs = fault, append(outs, s.faultRecord(reply))
 	}
 	err := s.keepAndStage(ctx, r, a, outs)
-	if err == nil || wherry.Interrupted(ctx) {
-		return err
+	if err != nil && !wherry.Interrupted(ctx) {
+		wherry.Discard(ctx)
+		out, err = fault, s.keepAndStage(ctx, r, a, []*kgo.Record{s.faultRecord(tooLarge(err))})
 	}
-	wherry.Discard(ctx)
-	s.counters(ctx).faults.Add(1)
-	return s.keepAndStage(ctx, r, a, []*kgo.Record{s.faultRecord(tooLarge(err))})
+	if err == nil {
+		s.count(ctx, out, took)
+	}
+	return err
 }
 
-func (s *server) keepAndStage(ctx context.Context, r *kgo.Record, a *address, outs []*kgo.Record) error {
+func (s *running) keepAndStage(ctx context.Context, r *kgo.Record, a *address, outs []*kgo.Record) error {
 	if err := s.store.keepAnswer(ctx, a, outs); err != nil {
 		return err
 	}
@@ -264,19 +294,21 @@ func (s *server) faultRecord(fault *Error) *kgo.Record {
 	return &kgo.Record{Headers: []kgo.RecordHeader{{Key: s.names.Error, Value: fault.encode()}}}
 }
 
+// endMark is the value of the header that marks the last reply.
+var endMark = []byte{0}
+
 // stage stages replies: under the request's key, to where it asked for them.
-func (s *server) stage(ctx context.Context, r *kgo.Record, a *address, outs []*kgo.Record) error {
-	group := wherry.GroupFrom(ctx)
+func (s *running) stage(ctx context.Context, r *kgo.Record, a *address, outs []*kgo.Record) error {
 	for i, out := range outs {
 		out.Topic, out.Key = a.topic, r.Key
 		headers := make([]kgo.RecordHeader, 0, len(out.Headers)+3)
 		headers = append(headers, out.Headers...)
 		headers = append(headers, kgo.RecordHeader{Key: s.names.CorrelationID, Value: a.id})
-		if group != "" {
-			headers = append(headers, kgo.RecordHeader{Key: header.ReplyGroup, Value: []byte(group)})
+		if len(s.group) > 0 {
+			headers = append(headers, kgo.RecordHeader{Key: header.ReplyGroup, Value: s.group})
 		}
 		if i == len(outs)-1 {
-			headers = append(headers, kgo.RecordHeader{Key: s.names.End, Value: []byte{0}})
+			headers = append(headers, kgo.RecordHeader{Key: s.names.End, Value: endMark})
 		}
 		out.Headers = headers
 		if a.stated {

@@ -120,9 +120,11 @@ func unmarshals(v any) bool {
 
 // unquoted returns a JSON string's text, and any other text as it is.
 func unquoted(b []byte) string {
-	var text string
-	if n := len(b); n > 1 && b[0] == '"' && b[n-1] == '"' && json.Unmarshal(b, &text) == nil {
-		return text
+	if n := len(b); n > 1 && b[0] == '"' && b[n-1] == '"' {
+		var text string
+		if json.Unmarshal(b, &text) == nil {
+			return text
+		}
 	}
 	return string(b)
 }

@@ -12,7 +12,7 @@ import (
 // encode returns a record of topic with v: nil pointers, maps, slices and
 // interfaces are null values, and so is a struct{}.
 func encode[T any](codec wherry.Codec, topic string, v T) (*kgo.Record, error) {
-	switch any(v).(type) {
+	switch v := any(v).(type) {
 	case string, bool, int: // never null, never Validated
 		r := &kgo.Record{Topic: topic}
 		if err := codec.Encode(r, v); err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/tls"
 	"encoding/pem"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,12 +24,19 @@ func TestOnARealKafkaAnOrderIsPaidAndOutlivesARestart(t *testing.T) {
 	p := start(t, "-brokers", brokers)
 	p.ready()
 	paid := p.paid(p.place().ID)
+	user, _ := p.register()
+	keyed := p.send(http.MethodPost, "/orders", orderOf(user.ID), keyHeader, `"k-1"`)
+	require.Equal(t, http.StatusCreated, keyed.Status, "%v", keyed.Message)
 	require.NoError(t, p.stop())
 
 	p = start(t, "-brokers", brokers, "-services", "orders,auth,notifications")
 	p.ready()
-	require.Len(t, p.list(), 1)
+	require.Len(t, p.list(), 2)
 	require.Equal(t, paid, p.list()[0])
+	out := p.send(http.MethodPost, "/orders", orderOf(user.ID), keyHeader, `"k-1"`, "Authorization", "Bearer "+p.token())
+	require.Equal(t, http.StatusCreated, out.Status, "%v", out.Message)
+	require.Equal(t, string(keyed.Data), string(out.Data))
+	require.Len(t, p.list(), 2)
 	o := p.place()
 	q := start(t, "-brokers", brokers, "-services", "billing")
 	q.ready()

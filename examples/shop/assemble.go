@@ -79,24 +79,26 @@ func newClient(cfg config, brokers []string) (*kgo.Client, error) {
 }
 
 // assemble makes the services that cfg names. They share nothing but the
-// client, the log and, where orders is among them, the users: a function call
-// into auth's package, which serves whether or not auth runs in this process.
+// client, the log and the key of tokens: auth makes those, and orders reads them.
 func assemble(cfg config, cl *kgo.Client) []*part {
-	users := auth.Seed()
+	tokens := newTokens(cfg)
 	var parts []*part
 	for _, name := range cfg.services {
 		p := &part{name: name}
-		policies := []wherry.Policy{wherry.Middleware(p.watch)}
+		policies := []wherry.Policy{wherry.Telemetry{}, wherry.Middleware(p.watch)}
 		switch name {
 		case ordersName:
-			p.service = &orders.Service{Client: cl, UserExists: users.Exists, Policies: policies, Logger: cfg.log}
+			p.service = &orders.Service{
+				Client: cl, AuthGroup: cfg.authGroup, Subject: tokens.Subject,
+				Policies: policies, Logger: cfg.log,
+			}
 		case billingName:
 			p.service = &billing.Service{
 				Client: cl, Payments: cfg.payments, RetryInitial: cfg.retry,
 				Policies: policies, Logger: cfg.log,
 			}
 		case authName:
-			p.service = &auth.Service{Users: users, Logger: cfg.log}
+			p.service = &auth.Service{Client: cl, Tokens: tokens, Policies: policies, Logger: cfg.log}
 		case notificationsName:
 			p.service = &notifications.Service{Client: cl, Policies: policies, Logger: cfg.log}
 		}
@@ -105,8 +107,8 @@ func assemble(cfg config, cl *kgo.Client) []*part {
 	return parts
 }
 
-// routes are those of the services that have an HTTP interface. A process
-// without orders answers /healthz and /openapi.json alone.
+// routes are those of the services that have an HTTP interface, orders and auth. A
+// process with neither answers /healthz and /openapi.json alone.
 func routes(parts []*part) (all []func(huma.API)) {
 	for _, p := range parts {
 		if s, ok := p.service.(interface{ Routes(api huma.API) }); ok {
@@ -130,6 +132,11 @@ func tellReady(cfg config, http, broker string) {
   place an order:  curl -X POST http://%[1]s/orders -H "Content-Type: application/json" -d '{"totalAmount": "99.99", "status": "pending", "userId": "user1"}'
   list orders:     curl http://%[1]s/orders
   cancel one:      curl -X POST http://%[1]s/orders/ID/cancel
+`, http)
+	}
+	if slices.Contains(cfg.services, authName) {
+		_, _ = fmt.Fprintf(cfg.out, `  register:        curl -X POST http://%[1]s/auth/register -H "Content-Type: application/json" -d '{"email": "jo@example.com", "password": "correct horse battery", "name": "Jo"}'
+  get a token:     curl -X POST http://%[1]s/auth/login -H "Content-Type: application/json" -d '{"email": "jo@example.com", "password": "correct horse battery"}'
 `, http)
 	}
 	if cfg.brokers == nil {

@@ -28,7 +28,7 @@ func launch(t *testing.T, env []string, args ...string) *command {
 	t.Helper()
 	path, err := binary()
 	require.NoError(t, err)
-	c := &command{cmd: exec.Command(path, args...), stderr: &logs{}, done: make(chan struct{})}
+	c := &command{cmd: exec.Command(path, append([]string{"-limits", "off"}, args...)...), stderr: &logs{}, done: make(chan struct{})}
 	c.cmd.Dir, c.cmd.Stderr = t.TempDir(), c.stderr
 	c.cmd.Env = append(os.Environ(), env...)
 	require.NoError(t, c.cmd.Start())

@@ -7,6 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -16,6 +18,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/wherry-go/wherry/examples/shop/billing"
+	"github.com/wherry-go/wherry/examples/shop/events"
+	"github.com/wherry-go/wherry/ratelimit"
 )
 
 // The services, in the order in which they are told of.
@@ -41,6 +45,13 @@ type config struct {
 	payments billing.Payments
 	retry    time.Duration // the wait before the first retry of a payment
 
+	authGroup string           // of those who answer user.getUser; "" means that none is asked for
+	tokenKey  []byte           // signs tokens; nil means one of this process alone
+	limits    []ratelimit.Tier // of each client and route; none means no limits
+	redis     string           // "host:port" of where requests are counted; "" means in this process
+	proxies   []netip.Prefix   // whose X-Forwarded-For is believed
+	metrics   http.Handler     // answers GET /metrics; nil means that there is none
+
 	security []kgo.Opt // how to log in at brokers
 	unused   []string  // variables that are set and have no effect
 
@@ -64,6 +75,10 @@ func parse(args []string, getenv func(string) string) (config, error) {
 	services := flags.String("services", strings.Join(allServices, ","), "`names` of the services to run in this process")
 	payments := flags.String("payments", "ok", "how payments `go`: ok, fail, flaky (twice for each order) or above=N (those of more than N fail)")
 	flags.DurationVar(&cfg.retry, "retry-initial", time.Second, "the wait before a payment is tried again; the next two waits are twice and four times as long")
+	flags.StringVar(&cfg.authGroup, "auth-group", events.GetUser.Group, "consumer `group` of the auth service that orders asks for users; that of a NestJS one is its groupId with -server; \"\" does not look whether anybody is there")
+	limits := flags.String("limits", seedLimits, "how many requests a client may make to each route, as `requests/time,…`, or off")
+	proxies := flags.String("trusted-proxies", "", "`networks` of the proxies before the shop, whose X-Forwarded-For is believed")
+	flags.StringVar(&cfg.redis, "redis", "", "`host:port` of a Redis in which all processes count requests together; else each counts its own")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			flags.SetOutput(os.Stdout)
@@ -95,6 +110,18 @@ func parse(args []string, getenv func(string) string) (config, error) {
 	}
 	if cfg.retry < time.Millisecond || cfg.retry > time.Minute {
 		faults = append(faults, fmt.Errorf("-retry-initial %v: choose from 1ms to 1m", cfg.retry))
+	}
+	if cfg.tokenKey, err = parseTokenKey(getenv); err != nil {
+		faults = append(faults, err)
+	}
+	if cfg.limits, err = parseLimits(*limits); err != nil {
+		faults = append(faults, err)
+	}
+	if cfg.proxies, err = parseProxies(*proxies); err != nil {
+		faults = append(faults, err)
+	}
+	if _, _, err := net.SplitHostPort(cfg.redis); cfg.redis != "" && err != nil {
+		faults = append(faults, fmt.Errorf("-redis: %q is not host:port", cfg.redis))
 	}
 	cfg.security, cfg.unused, err = parseSecurity(getenv, cfg.brokers != nil)
 	return cfg, errors.Join(append(faults, err)...)

@@ -105,16 +105,18 @@ func TestOrderWhosePaymentFailsIsCancelledAndTheLogTellsItsStory(t *testing.T) {
 func TestFailingOrderIsTriedAgainAfterOneTwoAndFourSecondsAndThenCancelled(t *testing.T) {
 	t.Parallel()
 	kafkatest.Test(t, nil, func(t *testing.T, k *kafkatest.Cluster) {
+		k.WallLimit(2 * time.Minute) // an hour of heartbeats, beside shops that have processes of their own
 		require.NoError(t, wherry.EnsureTopics(t.Context(), k.Client(t), events.Topics()...))
 		log := &logs{}
 		payments, err := billing.ParsePayments("fail")
 		require.NoError(t, err)
-		shop := &orders.Service{Client: k.Client(t), UserExists: auth.Seed().Exists, Logger: newLogger(log)}
+		shop := &orders.Service{Client: k.Client(t), AuthGroup: events.GetUser.Group, Logger: newLogger(log)}
+		kafkatest.Run(t, &auth.Service{Client: k.Client(t), Logger: newLogger(log)})
 		kafkatest.Run(t, shop)
 		kafkatest.Run(t, &billing.Service{Client: k.Client(t), Payments: payments, Logger: newLogger(log)})
 		kafkatest.Run(t, &notifications.Service{Client: k.Client(t), Logger: newLogger(log)})
 
-		o, err := shop.Place(t.Context(), orders.NewOrder{TotalAmount: "99.99", Status: events.Pending, UserID: "user1"})
+		o, err := shop.Place(t.Context(), orders.NewOrder{TotalAmount: "99.99", Status: events.Pending, UserID: "user1"}, "")
 		require.NoError(t, err)
 		for _, after := range []time.Duration{0, time.Second, 2 * time.Second} { // 0, 1 and 3 s from the start
 			k.Sleep(t, after+10*time.Millisecond)
@@ -218,6 +220,7 @@ func TestBytesThatAreNoJSONGoToTheDeadLettersOfWhoReadsThem(t *testing.T) {
 	p.paid(p.place().ID)
 	want := map[string][]string{ // the topics whose bytes are there
 		events.BillingDeadLetters: {events.OrderCreated.Topic},
+		auth.DeadLetters:          {events.AuthInbox},
 		orders.DeadLetters: {
 			events.BillingDeadLetters, events.OrdersInbox, events.PaymentCreated.Topic, events.PaymentFailed.Topic,
 		},

@@ -24,11 +24,14 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/redis/go-redis/v9/logging"
 )
 
 func main() {
 	// The library logs through the default logger where it has no other.
 	slog.SetDefault(newLogger(os.Stderr))
+	logging.Disable() // the Redis client's, which tells of each connection that the limits miss
 	cfg, err := parse(os.Args[1:], os.Getenv)
 	if errors.Is(err, flag.ErrHelp) {
 		return
@@ -40,8 +43,19 @@ func main() {
 	// The first signal ends the shop in good order, a second one at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	if err := run(ctx, cfg); err != nil {
+	if err := observe(ctx, cfg); err != nil {
 		fmt.Fprintf(os.Stderr, "shop: %v\n", err)
 		os.Exit(1)
 	}
+}
+
+// observe is run with telemetry, whose rest is sent at the end.
+func observe(ctx context.Context, cfg config) error {
+	t, err := startTelemetry(ctx, os.Getenv, cfg.log)
+	if err != nil {
+		return err
+	}
+	defer t.flush()
+	cfg.metrics = t.metrics
+	return run(ctx, cfg)
 }

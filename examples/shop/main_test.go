@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/stretchr/testify/require"
 
 	"github.com/wherry-go/wherry/examples/shop/events"
@@ -36,9 +37,18 @@ var binary = sync.OnceValues(func() (string, error) {
 
 var binaryDir string
 
+// metrics has those of all shops in the test's process.
+var metrics http.Handler
+
 func TestMain(m *testing.M) {
 	slog.SetDefault(slog.New(slog.DiscardHandler))
-	var err error
+	logging.Disable()
+	// Those shops that run in the test's own process have its telemetry together.
+	all, err := startTelemetry(context.Background(), func(string) string { return "" }, slog.Default())
+	if err != nil {
+		panic(err)
+	}
+	metrics = all.metrics
 	if binaryDir, err = os.MkdirTemp("", "shop-test-"); err != nil {
 		panic(err)
 	}
@@ -60,7 +70,7 @@ type process struct {
 // test ends, and must end without an error then unless stop was called.
 func start(t *testing.T, args ...string) *process {
 	t.Helper()
-	cfg, err := parse(append([]string{"-http", "127.0.0.1:0", "-data", ""}, args...), func(string) string { return "" })
+	cfg, err := parse(append([]string{"-http", "127.0.0.1:0", "-data", "", "-limits", "off"}, args...), func(string) string { return "" })
 	require.NoError(t, err)
 	return startConfig(t, cfg)
 }
@@ -71,7 +81,7 @@ func startConfig(t *testing.T, cfg config) *process {
 	if cfg.embedded == embeddedAddr {
 		cfg.embedded = "127.0.0.1:0"
 	}
-	cfg.out, cfg.log = p.logs, newLogger(p.logs)
+	cfg.out, cfg.log, cfg.metrics = p.logs, newLogger(p.logs), metrics
 	started := make(chan struct{})
 	cfg.started = func(http string, brokers []string) {
 		p.api, p.brokers = api{t, "http://" + http}, brokers

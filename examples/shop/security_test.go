@@ -93,7 +93,7 @@ func TestFaultsOfTheEnvironmentComeAllAtOnce(t *testing.T) {
 
 func TestCredentialsWithoutBrokersAreSaidToBeUnused(t *testing.T) {
 	t.Parallel()
-	cfg, err := parse([]string{"-http", "127.0.0.1:0", "-data", ""}, environment{saslUsername: "ada", tlsCA: "missing.pem"}.get)
+	cfg, err := parse([]string{"-http", "127.0.0.1:0", "-data", "", "-limits", "off"}, environment{saslUsername: "ada", tlsCA: "missing.pem"}.get)
 	require.NoError(t, err)
 	require.Equal(t, []string{saslUsername, tlsCA}, cfg.unused)
 	p := startConfig(t, cfg)

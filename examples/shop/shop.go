@@ -19,7 +19,9 @@ import (
 // answered first, then the services end, and the broker last, when nobody is
 // left to talk to it.
 func run(ctx context.Context, cfg config) error {
-	server := &web.Server{Addr: cfg.http, Logger: cfg.log}
+	limits, closeLimits := newLimiter(cfg)
+	defer closeLimits()
+	server := &web.Server{Addr: cfg.http, Logger: cfg.log, Limits: limits, Proxies: cfg.proxies, Metrics: cfg.metrics}
 	// First what can only go wrong at once: a taken port is told before the
 	// broker has touched its folder.
 	if err := server.Listen(ctx); err != nil {

@@ -98,7 +98,8 @@ func TestEventsAreOnTheWireAsTheSeedHasThem(t *testing.T) {
 	p.paid(o.ID)
 	created := read(t, p.brokers, events.OrderCreated.Topic, 1)[0]
 	require.Equal(t, o.ID, string(created.Key))
-	require.Empty(t, created.Headers)
+	require.Len(t, created.Headers, 1)
+	require.Equal(t, "traceparent", created.Headers[0].Key, "beside the trace there are none")
 	require.JSONEq(t, `{"id":"`+o.ID+`","totalAmount":"99.99","status":"pending","userId":"user1","createdAt":"`+o.CreatedAt.String()+`","updatedAt":"`+o.UpdatedAt.String()+`"}`, string(created.Value))
 
 	payment := read(t, p.brokers, events.PaymentCreated.Topic, 1)[0]
@@ -250,7 +251,7 @@ func TestEmbeddedBrokerTakesAFreePortWhereItsOwnIsTaken(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close()
-	cfg, err := parse([]string{"-http", "127.0.0.1:0", "-data", ""}, func(string) string { return "" })
+	cfg, err := parse([]string{"-http", "127.0.0.1:0", "-data", "", "-limits", "off"}, func(string) string { return "" })
 	require.NoError(t, err)
 	cfg.embedded = taken.Addr().String()
 	p := startConfig(t, cfg)
@@ -273,7 +274,7 @@ func TestFolderInUseIsAnError(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	start(t, "-data", dir).ready()
-	cfg, err := parse([]string{"-http", "127.0.0.1:0", "-data", dir}, func(string) string { return "" })
+	cfg, err := parse([]string{"-http", "127.0.0.1:0", "-data", dir, "-limits", "off"}, func(string) string { return "" })
 	require.NoError(t, err)
 	cfg.embedded, cfg.out, cfg.log = "127.0.0.1:0", &logs{}, newLogger(&logs{})
 	err = run(t.Context(), cfg)

@@ -8,6 +8,19 @@ import (
 
 type partitionKey struct{}
 
+// mark is a record's context that says where it goes.
+type mark struct {
+	context.Context //nolint:containedctx // it is one
+	partition       int32
+}
+
+func (m *mark) Value(key any) any {
+	if key == (partitionKey{}) {
+		return m
+	}
+	return m.Context.Value(key)
+}
+
 // ToPartition marks r to go to partition p, whatever its key, through a
 // client that has Partitioner. kgo's own partitioners but the manual one
 // ignore Record.Partition.
@@ -17,16 +30,19 @@ func ToPartition(r *kgo.Record, p int32) {
 		ctx = context.Background()
 	}
 	r.Partition = p
-	r.Context = context.WithValue(ctx, partitionKey{}, p)
+	r.Context = &mark{ctx, p}
 }
 
 // Marked returns the partition that ToPartition gave r.
 func Marked(r *kgo.Record) (p int32, ok bool) {
-	if r.Context == nil {
+	m, ok := r.Context.(*mark)
+	if !ok && r.Context != nil {
+		m, ok = r.Context.Value(partitionKey{}).(*mark)
+	}
+	if !ok {
 		return 0, false
 	}
-	p, ok = r.Context.Value(partitionKey{}).(int32)
-	return p, ok
+	return m.partition, true
 }
 
 // Partitioner sends what ToPartition marked where the mark says and asks

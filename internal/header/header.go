@@ -86,6 +86,11 @@ func Add(r *kgo.Record, key, value string) {
 	r.Headers = append(r.Headers, kgo.RecordHeader{Key: key, Value: []byte(value)})
 }
 
+// AddTime adds a header that is an instant.
+func AddTime(r *kgo.Record, key string, t time.Time) {
+	r.Headers = append(r.Headers, kgo.RecordHeader{Key: key, Value: t.UTC().AppendFormat(make([]byte, 0, len(time.RFC3339Nano)), time.RFC3339Nano)})
+}
+
 // Set replaces all headers of that key. The headers of r are copied before:
 // records that were forwarded share them.
 func Set(r *kgo.Record, key, value string) {

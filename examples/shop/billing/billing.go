@@ -53,7 +53,9 @@ func (s *Service) init() {
 			Group:    Group,
 			Handlers: []wherry.Route{events.OrderCreated.Handler(s.pay)},
 			// An order that waits to be tried again holds up no other one.
-			Order:    wherry.ByKey,
+			Order: wherry.ByKey,
+			// A provider that does not answer is one that failed.
+			Timeout:  10 * time.Second,
 			Delivery: wherry.ExactlyOnce,
 			Policies: slices.Concat(s.Policies, []wherry.Policy{follow{&s.cancelled}}, s.policies()),
 			Logger:   s.Logger,
@@ -107,7 +109,7 @@ func (s *Service) pay(ctx context.Context, o events.Order) error {
 		s.Logger.InfoContext(ctx, "billing: order is cancelled, not charged", "order", o.ID)
 		return nil
 	}
-	if err := s.Payments.charge(wherry.Attempt(ctx), o.TotalAmount); err != nil {
+	if err := s.Payments.charge(ctx, wherry.Attempt(ctx), o.TotalAmount); err != nil {
 		return err
 	}
 	payment := events.Payment{

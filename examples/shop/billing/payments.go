@@ -1,6 +1,7 @@
 package billing
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/big"
@@ -17,6 +18,7 @@ type Payments struct {
 	always bool     // every attempt fails
 	flaky  bool     // the first two attempts fail
 	above  *big.Rat // every attempt of an amount above it fails; nil means no limit
+	hangs  bool     // those above the limit get no answer instead
 }
 
 // ParsePayments reads how payments go:
@@ -62,7 +64,7 @@ func (e *DeclinedError) Error() string {
 var errNoAnswer = errors.New("the payment provider did not answer")
 
 // charge takes the money, or says why it could not. attempt counts from 1.
-func (p Payments) charge(attempt int, total string) error {
+func (p Payments) charge(ctx context.Context, attempt int, total string) error {
 	if !amount.MatchString(total) {
 		return wherry.Permanent(fmt.Errorf("%.40q is no amount", total)) // now and for ever
 	}
@@ -70,6 +72,9 @@ func (p Payments) charge(attempt int, total string) error {
 	switch {
 	case p.always:
 		return &DeclinedError{total, "all are"}
+	case p.above != nil && value.Cmp(p.above) > 0 && p.hangs:
+		<-ctx.Done()
+		return fmt.Errorf("%w: %w", errNoAnswer, context.Cause(ctx))
 	case p.above != nil && value.Cmp(p.above) > 0:
 		return &DeclinedError{total, "it is above " + p.above.RatString()}
 	case p.flaky && attempt <= 2:

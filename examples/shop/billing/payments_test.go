@@ -29,7 +29,7 @@ func TestPaymentsGoAsToldAttemptByAttempt(t *testing.T) {
 		p, err := ParsePayments(test.payments)
 		require.NoError(t, err)
 		for i, want := range test.attempts {
-			err := p.charge(i+1, test.amount)
+			err := p.charge(t.Context(), i+1, test.amount)
 			if want == ok {
 				require.NoError(t, err, "%s, %s, attempt %d", test.payments, test.amount, i+1)
 				continue
@@ -38,13 +38,13 @@ func TestPaymentsGoAsToldAttemptByAttempt(t *testing.T) {
 			require.NotErrorIs(t, err, wherry.ErrPermanent)
 		}
 	}
-	require.NoError(t, Payments{}.charge(1, "1"))
+	require.NoError(t, Payments{}.charge(t.Context(), 1, "1"))
 }
 
 func TestAmountThatIsNoneIsNotTriedAgain(t *testing.T) {
 	t.Parallel()
 	for _, amount := range []string{"", "lots", "-1", "1e999999999", "1/2", "0x10", "1_000", "1."} {
-		err := Payments{}.charge(1, amount)
+		err := Payments{}.charge(t.Context(), 1, amount)
 		require.ErrorIs(t, err, wherry.ErrPermanent, "%q", amount)
 		require.ErrorContains(t, err, "is no amount")
 	}

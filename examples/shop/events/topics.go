@@ -13,10 +13,20 @@ const (
 	// BillingDeadLetters has the orders that billing could not handle, each as
 	// the other side writes it: {originalMessage, error, failedAt, retryCount}.
 	BillingDeadLetters = "billing.dlq"
+	// AuthUsers is the compacted topic that holds the auth service's table: its
+	// users, with the hashes of their passwords. AuthInbox is where it brings
+	// together those who want to be one, by their e-mail address. Both are its own:
+	// nobody else may read or write them.
+	AuthUsers = "auth.users"
+	AuthInbox = "auth.inbox"
 )
 
 // partitions is how many of its kind may share the work of a service.
 const partitions = 4
+
+// aDay keeps records for a day or two: hashes of passwords have no business in
+// an inbox once they are in the table.
+var aDay = map[string]string{"retention.ms": "86400000", "segment.ms": "86400000"}
 
 // Topics are the topics of the shop, for [wherry.EnsureTopics]. Each process
 // ensures all of them, so that they may start in any order.
@@ -29,5 +39,8 @@ func Topics() []wherry.TopicSpec {
 		{Name: BillingDeadLetters, Partitions: partitions},
 		{Name: OrdersInbox, Partitions: partitions},
 		{Name: OrdersTable, Partitions: partitions, Changelog: true},
+		{Name: GetUser.Topic, Partitions: partitions},
+		{Name: AuthInbox, Partitions: partitions, Config: aDay},
+		{Name: AuthUsers, Partitions: partitions, Changelog: true},
 	}
 }

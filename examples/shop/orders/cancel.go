@@ -56,7 +56,7 @@ func (s *Service) Cancel(ctx context.Context, id string) (events.Order, error) {
 	}
 	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), patience, errors.New("it was not decided in time"))
 	defer cancel()
-	if err := s.send(ctx, asked); err != nil {
+	if err := events.Send(ctx, s.Client, asked); err != nil {
 		return order, &UnconfirmedError{OrderID: id, Err: err}
 	}
 	// It may be decided in another process. The table hears of it in any case.

@@ -23,10 +23,10 @@ import (
 	"github.com/wherry-go/wherry/kafkatest"
 )
 
-// names are the topics as kafkatest makes them; ensure makes the table.
+// names are the topics as kafkatest makes them; ensure makes the others.
 func names() (all []string) {
 	for _, spec := range events.Topics() {
-		if !spec.Changelog {
+		if !spec.Changelog && spec.Config == nil {
 			all = append(all, spec.Name)
 		}
 	}
@@ -36,6 +36,7 @@ func names() (all []string) {
 func ensure(t *testing.T, k *kafkatest.Cluster) *kafkatest.Cluster {
 	t.Helper()
 	require.NoError(t, wherry.EnsureTopics(t.Context(), k.Client(t), events.Topics()...))
+	kafkatest.Run(t, directory(k.Client(t)))
 	return k
 }
 
@@ -75,7 +76,7 @@ func payment(t *testing.T, o events.Order) *kgo.Record {
 
 func place(t *testing.T, s *orders.Service) events.Order {
 	t.Helper()
-	o, err := s.Place(t.Context(), newOrder)
+	o, err := s.Place(t.Context(), newOrder, "")
 	require.NoError(t, err)
 	return o
 }

@@ -3,42 +3,29 @@ package orders
 import (
 	"context"
 	"errors"
-	"mime"
 	"net/http"
-	"reflect"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/wherry-go/wherry/examples/shop/events"
+	"github.com/wherry-go/wherry/examples/shop/request"
 )
-
-// maxBody is the largest body that is read, in bytes: Express's "100kb", with
-// one more because huma's limit is the first size that it refuses.
-const maxBody = 100<<10 + 1
 
 // Routes adds the HTTP interface of the service to api. Bodies are bare here:
 // who owns api puts them into its envelope, with the responses' descriptions
 // as messages.
 func (s *Service) Routes(api huma.API) {
-	body := &huma.RequestBody{Description: "the order"}
-	huma.Register(api, huma.Operation{
+	request.Register[NewOrder](api, huma.Operation{
 		OperationID:   "place-order",
 		Method:        http.MethodPost,
 		Path:          "/orders",
 		Summary:       "Place an order",
+		Description:   "Without a token anybody places orders for any user, as in the original. With one, for its user only.",
 		DefaultStatus: http.StatusCreated,
+		Security:      request.MaySecure(api),
 		Responses:     map[string]*huma.Response{"201": {Description: "Order created successfully"}},
-		RequestBody:   body,
-		MaxBodyBytes:  maxBody,
-		Errors: []int{
-			http.StatusBadRequest, http.StatusNotFound, http.StatusRequestEntityTooLarge,
-			http.StatusUnsupportedMediaType, http.StatusServiceUnavailable,
-		},
-		// huma would stop at its own words for what is wrong with a body.
-		SkipValidateBody: true,
+		Errors:        []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusUnprocessableEntity},
 	}, s.post)
-	// huma knows a raw body as a string of bytes only.
-	body.Content["application/json"].Schema = api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[NewOrder](), true, "NewOrder")
 
 	huma.Register(api, huma.Operation{
 		OperationID: "list-orders",
@@ -68,34 +55,47 @@ func (s *Service) Routes(api huma.API) {
 	}, s.one(s.Cancel))
 }
 
-// postInput has the body as it came. huma would decode it into a struct, where
-// missing, null and wrong properties look alike, and in any case of letters.
 type postInput struct {
-	RawBody []byte `contentType:"application/json"`
-}
-
-// Resolve refuses a body of another type. No type at all is taken for JSON.
-func (*postInput) Resolve(ctx huma.Context) []error {
-	given := ctx.Header("Content-Type")
-	if kind, _, err := mime.ParseMediaType(given); given == "" || err == nil && kind == "application/json" {
-		return nil
-	}
-	return []error{huma.Error415UnsupportedMediaType("the body must be application/json")}
+	request.Raw
+	request.Bearer
+	request.IdempotencyKey
 }
 
 // orderOutput is an order as it was placed, found or cancelled.
 type orderOutput struct{ Body events.Order }
 
 func (s *Service) post(ctx context.Context, in *postInput) (*orderOutput, error) {
+	user, err := in.User(s.subject)
+	if errors.Is(err, request.ErrNoToken) {
+		err = nil // none is needed
+	}
+	if err != nil {
+		return nil, s.status(err)
+	}
 	n, err := parseNewOrder(in.RawBody)
 	if err != nil {
 		return nil, s.status(err)
 	}
-	order, err := s.Place(ctx, n)
+	if user != "" && user != n.UserID {
+		return nil, huma.Error403Forbidden("The token is not that of user " + n.UserID)
+	}
+	key, err := in.Key()
+	if err != nil {
+		return nil, s.status(err)
+	}
+	order, err := s.Place(ctx, n, key)
 	if err != nil {
 		return nil, s.status(err)
 	}
 	return &orderOutput{order}, nil
+}
+
+// subject returns whose a token is.
+func (s *Service) subject(token string) (string, error) {
+	if s.Subject == nil {
+		return "", errors.New("there is nobody who reads tokens")
+	}
+	return s.Subject(token)
 }
 
 // oneInput names an order.
@@ -135,15 +135,8 @@ func (s *Service) list(ctx context.Context, _ *struct{}) (*listOutput, error) {
 // status returns err as the answer to a client. What it does not know is
 // returned as it is, for a 500 that tells nothing of it.
 func (s *Service) status(err error) error {
-	if invalid, ok := errors.AsType[*InvalidError](err); ok {
-		details := make([]error, len(invalid.Messages))
-		for i, m := range invalid.Messages {
-			details[i] = errors.New(m)
-		}
-		return huma.Error400BadRequest("Bad Request", details...)
-	}
-	if malformed, ok := errors.AsType[*MalformedError](err); ok {
-		return huma.Error400BadRequest(malformed.Error())
+	if answer := request.Status(err); answer != nil {
+		return answer
 	}
 	if unknown, ok := errors.AsType[*UnknownUserError](err); ok {
 		return huma.Error404NotFound(unknown.Error())
@@ -153,6 +146,13 @@ func (s *Service) status(err error) error {
 	}
 	if paid, ok := errors.AsType[*PaidError](err); ok {
 		return huma.Error409Conflict(paid.Error())
+	}
+	if reused, ok := errors.AsType[*ReusedKeyError](err); ok {
+		return huma.Error422UnprocessableEntity(reused.Error())
+	}
+	if unanswered, ok := errors.AsType[*UnansweredError](err); ok {
+		s.Logger.Warn("orders: user not looked up", "user", unanswered.UserID, "error", unanswered.Err)
+		return huma.Error503ServiceUnavailable(unanswered.Error())
 	}
 	if unconfirmed, ok := errors.AsType[*UnconfirmedError](err); ok {
 		s.Logger.Warn("orders: order not confirmed", "order", unconfirmed.OrderID, "error", unconfirmed.Err)

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/wherry-go/wherry/examples/shop/request"
 )
 
 // FuzzNewOrder: whatever the body, either it is refused with something to say
@@ -19,8 +21,8 @@ func FuzzNewOrder(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		n, err := parseNewOrder(body)
-		invalid, isInvalid := errors.AsType[*InvalidError](err)
-		malformed, isMalformed := errors.AsType[*MalformedError](err)
+		invalid, isInvalid := errors.AsType[*request.InvalidError](err)
+		malformed, isMalformed := errors.AsType[*request.MalformedError](err)
 		switch {
 		case isInvalid:
 			require.NotEmpty(t, invalid.Messages)

@@ -17,6 +17,7 @@ import (
 	"github.com/wherry-go/wherry"
 	"github.com/wherry-go/wherry/dlq"
 	"github.com/wherry-go/wherry/examples/shop/events"
+	"github.com/wherry-go/wherry/reqreply"
 	"github.com/wherry-go/wherry/retry"
 )
 
@@ -35,8 +36,12 @@ const (
 type Service struct {
 	// Client says how to reach the cluster, and produces. Required.
 	Client *kgo.Client
-	// UserExists reports whether there is a user with that id. Required.
-	UserExists func(ctx context.Context, id string) (bool, error)
+	// AuthGroup is the group of those who answer events.GetUser, so that an order
+	// is refused at once where there is none. "" means that nobody is asked for:
+	// then it is refused when the answer is late.
+	AuthGroup string
+	// Subject returns whose a token is. nil means that all tokens are refused.
+	Subject func(token string) (userID string, err error)
 	// Policies stand outside of the service's own, outermost first.
 	Policies []wherry.Policy
 	// Logger tells what the service does. Required.
@@ -45,6 +50,7 @@ type Service struct {
 	once    sync.Once
 	table   wherry.Table[events.Order]      // to answer from
 	rows    wherry.OwnedTable[events.Order] // the same topic, to decide with
+	users   reqreply.Caller                 // of auth
 	hears   wherry.Consumer
 	decides wherry.Consumer
 	ready   chan struct{}
@@ -55,6 +61,12 @@ func (s *Service) init() {
 		s.ready = make(chan struct{})
 		s.table = wherry.Table[events.Order]{Client: s.Client, Topic: events.OrdersTable, Logger: s.Logger}
 		s.rows = wherry.OwnedTable[events.Order]{Topic: events.OrdersTable}
+		s.users = reqreply.Caller{
+			Client:  s.Client,
+			Methods: []reqreply.AnyMethod{events.GetUser},
+			Topics:  wherry.TopicSpec{Like: events.GetUser.Topic}, // a NestJS caller needs a partition for each process
+			Logger:  s.Logger,
+		}
 		// What cannot be handled for other reasons than its own bytes mostly has
 		// to do with Kafka itself, which is soon well again.
 		policies := slices.Concat(s.Policies, []wherry.Policy{
@@ -100,11 +112,11 @@ func (s *Service) Ready() <-chan struct{} {
 func (s *Service) Run(ctx context.Context) error {
 	s.init()
 	g, ctx := errgroup.WithContext(ctx)
-	for _, run := range []func(context.Context) error{s.table.Run, s.hears.Run, s.decides.Run} {
+	for _, run := range []func(context.Context) error{s.table.Run, s.users.Run, s.hears.Run, s.decides.Run} {
 		g.Go(func() error { return run(ctx) })
 	}
 	g.Go(func() error {
-		for _, ready := range []<-chan struct{}{s.table.Ready(), s.hears.Ready(), s.decides.Ready()} {
+		for _, ready := range []<-chan struct{}{s.table.Ready(), s.users.Ready(), s.hears.Ready(), s.decides.Ready()} {
 			select {
 			case <-ready:
 			case <-ctx.Done():

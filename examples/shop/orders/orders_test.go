@@ -2,7 +2,6 @@ package orders_test
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"testing"
 
@@ -32,14 +31,28 @@ func cluster(t *testing.T) (*kfake.Cluster, *kgo.Client) {
 	require.NoError(t, err)
 	t.Cleanup(cl.Close)
 	require.NoError(t, wherry.EnsureTopics(t.Context(), cl, events.Topics()...))
+	kafkatest.Run(t, directory(cl))
 	return c, cl
+}
+
+// directory stands in for auth: it knows user1.
+func directory(cl *kgo.Client) *wherry.Consumer {
+	return &wherry.Consumer{
+		Client: cl, Group: events.GetUser.Group, Logger: slog.New(slog.DiscardHandler),
+		Handlers: []wherry.Route{events.GetUser.Handler(func(_ context.Context, id string) (*events.User, error) {
+			if id != "user1" {
+				return nil, nil
+			}
+			return &events.User{ID: id, Name: "Ada", Email: "ada@example.com"}, nil
+		})},
+	}
 }
 
 func service(cl *kgo.Client) *orders.Service {
 	return &orders.Service{
-		Client:     cl,
-		UserExists: func(_ context.Context, id string) (bool, error) { return id == "user1", nil },
-		Logger:     slog.New(slog.DiscardHandler),
+		Client:    cl,
+		AuthGroup: events.GetUser.Group,
+		Logger:    slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -63,11 +76,11 @@ func TestOrderWhoseRowOrEventIsRefusedIsNotPlacedButADeadLetter(t *testing.T) {
 			s := service(cl)
 			kafkatest.Run(t, s)
 			c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.TopicAuthorizationFailed, Count: 1})
-			_, err := s.Place(t.Context(), newOrder)
+			_, err := s.Place(t.Context(), newOrder, "")
 			var unconfirmed *orders.UnconfirmedError
 			require.ErrorAs(t, err, &unconfirmed)
 
-			_, err = s.Place(t.Context(), newOrder)
+			_, err = s.Place(t.Context(), newOrder, "")
 			require.NoError(t, err)
 			all, err := s.List(t.Context())
 			require.NoError(t, err)
@@ -89,7 +102,7 @@ func TestOrderIsPlacedThoughItsCallerHasGone(t *testing.T) {
 	kafkatest.Run(t, s)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := s.Place(ctx, newOrder)
+	_, err := s.Place(ctx, newOrder, "")
 	require.NoError(t, err)
 	require.EqualValues(t, 1, created(t, c))
 }
@@ -99,23 +112,17 @@ func TestUserIsAskedForBeforeAnythingIsWritten(t *testing.T) {
 	c, cl := cluster(t)
 	s := service(cl)
 	kafkatest.Run(t, s)
-	_, err := s.Place(t.Context(), orders.NewOrder{TotalAmount: "1", Status: events.Pending, UserID: "nobody"})
+	_, err := s.Place(t.Context(), orders.NewOrder{TotalAmount: "1", Status: events.Pending, UserID: "nobody"}, "")
 	var unknown *orders.UnknownUserError
 	require.ErrorAs(t, err, &unknown)
 	require.EqualError(t, err, "User with ID nobody not found")
 
-	down := errors.New("the directory is down")
-	s = service(cl)
-	s.UserExists = func(context.Context, string) (bool, error) { return false, down }
-	kafkatest.Run(t, s)
-	_, err = s.Place(t.Context(), newOrder)
-	require.ErrorIs(t, err, down)
 	require.Zero(t, created(t, c))
 }
 
 func TestNothingIsPlacedBeforeTheServiceIsReady(t *testing.T) {
 	t.Parallel()
 	_, cl := cluster(t)
-	_, err := service(cl).Place(t.Context(), newOrder)
+	_, err := service(cl).Place(t.Context(), newOrder, "")
 	require.ErrorIs(t, err, orders.ErrNotReady)
 }

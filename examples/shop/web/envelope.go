@@ -5,8 +5,10 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/wherry-go/wherry/examples/shop/events"
 )
@@ -29,11 +31,80 @@ type failure struct {
 	Data       any         `json:"data"` // null
 }
 
+// problem is what every other answer looks like to a client that asks for
+// application/problem+json: problem details (RFC 9457).
+type problem struct {
+	Type     string         `json:"type"`
+	Title    string         `json:"title"`
+	Status   int            `json:"status"`
+	Detail   string         `json:"detail"`
+	Instance string         `json:"instance"`
+	Errors   []problemError `json:"errors,omitempty"`
+	// Violated are the rate limits that refused, of the type quota-exceeded.
+	Violated []string `json:"violated-policies,omitempty"`
+}
+
+// problemError is one of the things that are wrong with a body, as in the
+// example of RFC 9457, section 3.
+type problemError struct {
+	Detail string `json:"detail"`
+}
+
+// quotaExceeded is the type of problem that draft-ietf-httpapi-ratelimit-headers
+// registers. All others say no more than their status, and are about:blank.
+const quotaExceeded = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+
+// jsonType is the Content-Type of all answers but problems, and problemType
+// theirs: it has no parameters.
+const (
+	jsonType    = "application/json; charset=utf-8"
+	problemType = "application/problem+json"
+)
+
 // internal is all that clients hear of a fault of ours.
 const internal = "Internal server error"
 
-// jsonType is the Content-Type of all answers.
-const jsonType = "application/json; charset=utf-8"
+// fault is a request that failed, in whatever form its client wants to hear of it.
+type fault struct {
+	status  int
+	message string
+	// messages are all that is wrong with a body, instead of message.
+	messages []string
+	// violated are the rate limits that refused the request.
+	violated []string
+}
+
+// body is the answer, and its Content-Type.
+func (f fault) body(r *http.Request) (body any, contentType string) {
+	path := r.URL.RequestURI()
+	if !prefersProblem(r.Header.Values("Accept")) {
+		var message any = f.message
+		if f.messages != nil {
+			message = f.messages
+		}
+		return failure{StatusCode: f.status, Message: message, Timestamp: events.Now(), Path: path}, jsonType
+	}
+	p := problem{Type: "about:blank", Title: http.StatusText(f.status), Status: f.status, Detail: f.message, Instance: path, Violated: f.violated}
+	if f.messages != nil {
+		p.Detail = strings.Join(f.messages, ", ")
+	}
+	for _, m := range f.messages {
+		p.Errors = append(p.Errors, problemError{m})
+	}
+	if f.violated != nil {
+		p.Type, p.Title = quotaExceeded, "Quota exceeded"
+	}
+	return p, problemType
+}
+
+// write answers outside of huma.
+func (f fault) write(w http.ResponseWriter, r *http.Request) {
+	body, contentType := f.body(r)
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Add("Vary", "Accept")
+	w.WriteHeader(f.status)
+	_ = json.NewEncoder(w).Encode(body) // a client that is gone
+}
 
 // envelope puts answers into their envelope. It is a transformer of one API.
 // The other way to have errors of our own, to replace huma.NewError, would
@@ -48,34 +119,32 @@ func (s *Server) envelope(ctx huma.Context, status string, v any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	r, _ := humago.Unwrap(ctx)
 	if code == http.StatusInternalServerError {
-		s.Logger.Error("http: a request failed", "method", ctx.Method(), "path", ctx.URL().Path, "error", causes(e))
+		s.Logger.ErrorContext(ctx.Context(), "http: a request failed", "method", r.Method, "path", r.URL.Path, "error", causes(e))
 	}
-	u := ctx.URL()
-	return newFailure(code, message(code, e), u.RequestURI()), nil
+	body, contentType := newFault(code, e).body(r)
+	ctx.SetHeader("Content-Type", contentType)
+	ctx.AppendHeader("Vary", "Accept")
+	return body, nil
 }
 
-// message is what a client hears of an error. huma's own errors, such as that
-// of a body that is too large, have details for people who know the code.
-func message(code int, err error) any {
+// newFault is what a client hears of an error of an operation.
+func newFault(code int, err error) fault {
+	f := fault{status: code, message: err.Error()}
 	model, ok := errors.AsType[*huma.ErrorModel](err)
 	switch {
 	case code == http.StatusInternalServerError:
-		return internal
-	case code == http.StatusRequestEntityTooLarge:
-		return "request entity too large"
-	case !ok:
-		return err.Error()
-	case len(model.Errors) == 0:
-		return model.Detail
-	case code != http.StatusBadRequest:
-		return model.Errors[0].Message
+		f.message = internal
+	case !ok || len(model.Errors) == 0:
+	case code != http.StatusBadRequest && len(model.Errors) == 1:
+		f.message = model.Errors[0].Message
+	default:
+		for _, d := range model.Errors {
+			f.messages = append(f.messages, d.Message)
+		}
 	}
-	messages := make([]string, len(model.Errors))
-	for i, d := range model.Errors {
-		messages[i] = d.Message
-	}
-	return messages
+	return f
 }
 
 // causes is err with what huma keeps in the details of an unexpected error.
@@ -86,15 +155,4 @@ func causes(err error) error {
 		}
 	}
 	return err
-}
-
-func newFailure(code int, message any, path string) failure {
-	return failure{StatusCode: code, Message: message, Timestamp: events.Now(), Path: path}
-}
-
-// writeError answers outside of huma.
-func writeError(w http.ResponseWriter, r *http.Request, code int, message string) {
-	w.Header().Set("Content-Type", jsonType)
-	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(newFailure(code, message, r.URL.RequestURI())) // a client that is gone
 }

@@ -24,7 +24,7 @@ func (s *Server) health(api huma.API) {
 	huma.Register(api, huma.Operation{
 		OperationID: "health",
 		Method:      http.MethodGet,
-		Path:        "/healthz",
+		Path:        healthPath,
 		Summary:     "Whether all services of this process are ready",
 		Responses:   map[string]*huma.Response{"200": {Description: "ready"}},
 		Errors:      []int{http.StatusServiceUnavailable},

@@ -7,10 +7,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"syscall"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/wherry-go/wherry/ratelimit"
 )
 
 // Limits of a request. A handler has to be done before writeTimeout, which
@@ -20,7 +23,6 @@ const (
 	readTimeout   = 10 * time.Second // header and body
 	writeTimeout  = 20 * time.Second // longer than an order may take to be placed
 	idleTimeout   = time.Minute      // between two requests of a connection
-	maxHeader     = 32 << 10         // bytes; net/http allows 1 MB
 	drainTimeout  = 10 * time.Second // longer than an order may take to be placed
 )
 
@@ -33,8 +35,16 @@ type Server struct {
 	Routes []func(huma.API)
 	// Health tells for each service, by name, whether it is ready. Required.
 	Health func() map[string]bool
-	// Logger gets what goes wrong. Required.
+	// Logger gets a line for each request, and what goes wrong. Required.
 	Logger *slog.Logger
+	// Limits are how many requests a client may make to each route. nil means
+	// any number.
+	Limits *ratelimit.Limiter
+	// Proxies are the networks of the proxies before this server, whose
+	// X-Forwarded-For is believed.
+	Proxies []netip.Prefix
+	// Metrics answers GET /metrics. nil means that there is none.
+	Metrics http.Handler
 
 	listener net.Listener
 }
@@ -58,13 +68,17 @@ func (s *Server) Address() string { return s.listener.Addr().String() }
 // Run answers requests until ctx is done. Then it takes no more, lets those in
 // hand end, for 10 s at most, and returns nil. Listen must have been called.
 func (s *Server) Run(ctx context.Context) error {
+	handler, err := s.Handler()
+	if err != nil {
+		return err
+	}
 	srv := &http.Server{
-		Handler:           s.Handler(),
+		Handler:           handler,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeader,
+		MaxHeaderBytes:    2 * maxHeader, // beyond that it has to answer by itself
 		ErrorLog:          slog.NewLogLogger(s.Logger.Handler(), slog.LevelWarn),
 	}
 	served := make(chan error, 1)
@@ -76,7 +90,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
-	err := srv.Shutdown(drain)
+	err = srv.Shutdown(drain)
 	if err != nil {
 		err = errors.Join(fmt.Errorf("requests were cut off after %v: %w", drainTimeout, err), srv.Close())
 	}

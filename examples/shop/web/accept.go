@@ -1,0 +1,42 @@
+package web
+
+import (
+	"mime"
+	"strconv"
+	"strings"
+)
+
+// prefersProblem reports whether a client that sends these Accept fields (RFC
+// 9110, section 12.5.1) wants problem details rather than the envelope: it has
+// to name their type, and not to like application/json better. Clients that do
+// not know of problem details name none, or take anything.
+func prefersProblem(accept []string) bool {
+	problem, named := quality(accept, "application/problem+json")
+	envelope, _ := quality(accept, "application/json")
+	return named && problem > 0 && problem >= envelope
+}
+
+// quality is how much a media type of application is wanted, 0 to 1: the weight
+// of the range that says most about it. named is whether that is the type itself.
+func quality(accept []string, kind string) (q float64, named bool) {
+	best := 0 // how much the range says: 3 for the type itself, 1 for */*
+	for _, line := range accept {
+		for element := range strings.SplitSeq(line, ",") {
+			media, params, err := mime.ParseMediaType(element)
+			if err != nil {
+				continue // not a media range, or none at all
+			}
+			weight := 1.0
+			if given, ok := params["q"]; ok {
+				if weight, err = strconv.ParseFloat(given, 64); err != nil || !(weight >= 0 && weight <= 1) {
+					continue
+				}
+			}
+			says := map[string]int{kind: 3, "application/*": 2, "*/*": 1}[media]
+			if says > best || says > 0 && says == best && weight > q {
+				best, q = says, weight
+			}
+		}
+	}
+	return q, best == 3
+}
