@@ -30,12 +30,11 @@ import (
 
 // settings is what the command line tells.
 type settings struct {
-	brokers  []string
-	rounds   int
-	clients  int
-	warm     time.Duration
-	measure  time.Duration
-	shopArgs []string
+	brokers []string
+	rounds  int
+	clients int
+	warm    time.Duration
+	measure time.Duration
 }
 
 func main() {
@@ -44,9 +43,8 @@ func main() {
 	clients := flag.Int("clients", 64, "requests at once")
 	warm := flag.Duration("warm", 5*time.Second, "requests before those that count")
 	measure := flag.Duration("measure", 5*time.Second, "requests that count")
-	args := flag.String("shop-args", "", "further flags of the shop in Go")
 	flag.Parse()
-	err := run(settings{strings.Split(*brokers, ","), *rounds, *clients, *warm, *measure, strings.Fields(*args)})
+	err := run(settings{strings.Split(*brokers, ","), *rounds, *clients, *warm, *measure})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -124,7 +122,7 @@ func (s settings) nestRound(ctx context.Context) (result, error) {
 }
 
 func (s settings) goRound(ctx context.Context, shop string) (result, error) {
-	cmd := exec.CommandContext(ctx, shop, append([]string{"-http", "127.0.0.1:0", "-brokers", strings.Join(s.brokers, ",")}, s.shopArgs...)...)
+	cmd := exec.CommandContext(ctx, shop, "-http", "127.0.0.1:0", "-brokers", strings.Join(s.brokers, ","), "-limits", "off")
 	return s.round(ctx, cmd, `shop: starting.* http=(\S+)`, `shop: ready`, 1)
 }
 

@@ -113,12 +113,9 @@ func inNest(t *testing.T, k *kafkatest.Cluster, services []string, env ...string
 // inGo starts a service of the shop's and returns when it is ready.
 func inGo(t *testing.T, k *kafkatest.Cluster, service string, args ...string) *nest.Process {
 	t.Helper()
-	program := filepath.Join(binaries, "shop")
-	args = append([]string{"-services", service, "-brokers", strings.Join(k.Brokers(), ","), "-http", "127.0.0.1:0"}, args...)
-	if help, err := exec.Command(program, "-h").Output(); err == nil && strings.Contains(string(help), "-limits") {
-		args = append(args, "-limits", "off")
-	}
-	p := start(t, exec.Command(program, args...))
+	p := start(t, exec.Command(filepath.Join(binaries, "shop"), append([]string{
+		"-services", service, "-brokers", strings.Join(k.Brokers(), ","), "-http", "127.0.0.1:0", "-limits", "off",
+	}, args...)...))
 	await(t, p, `shop: ready`, 1)
 	return p
 }
