@@ -205,6 +205,12 @@ func sameInstance(err error) error {
 	return fmt.Errorf("another member of the group has the same InstanceID; each needs one of its own: %w", err)
 }
 
+// otherKind is for a join that is refused because no way to share out the
+// partitions is known to all members.
+func otherKind(err error) error {
+	return fmt.Errorf("another client library, such as KafkaJS, or a client with another balancer is in this group: stop it first: %w", err)
+}
+
 // commitOffsets sends one commit, and returns what was refused. It does not go
 // through kgo's own commit: that waits while the group rebalances, for as long
 // as the slowest member takes, and cannot be used yet in positions.

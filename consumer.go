@@ -164,7 +164,9 @@ func (c *Consumer) Ready() <-chan struct{} {
 //
 // At first it checks the configuration, and returns all its faults at once. It
 // waits, logging, for a broker to answer and for missing topics to appear; it
-// does not wait where that mends nothing, as with refused credentials.
+// does not wait where that mends nothing, as with refused credentials, or in a
+// group whose members share out partitions in another way (another client
+// library's, or those of a client with another balancer).
 //
 // When ctx is done, no further record begins and those in hand get the time
 // of Drain; then the finished ones are committed and the group is left, and

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/wherry-go/wherry"
@@ -229,4 +230,25 @@ func TestStart_BrokerIsDown(t *testing.T) {
 	}
 	stop()
 	require.NoError(t, receive(t, end, "the end"))
+}
+
+// Members that share out partitions in another way, as those of KafkaJS do, are
+// in the group: which they are is what the broker does not say.
+func TestStart_InAGroupOfAnotherKindIsAnErrorThatTellsWhatToDo(t *testing.T) {
+	t.Parallel()
+	k := kafkatest.NewCluster(t, "order.placed:1")
+	assigned := make(chan struct{}, 10)
+	other := k.Client(t, kgo.ConsumerGroup("g"), kgo.ConsumeTopics("order.placed"), kgo.Balancers(kgo.RoundRobinBalancer()),
+		kgo.OnPartitionsAssigned(func(context.Context, *kgo.Client, map[string][]int32) { assigned <- struct{}{} }))
+	kafkatest.Run(t, kafkatest.RunFunc(func(ctx context.Context) error {
+		for ctx.Err() == nil {
+			other.PollFetches(ctx)
+		}
+		return nil
+	}))
+	receive(t, assigned, "the other member to have joined")
+	end, _ := background(t, &wherry.Consumer{Client: k.Client(t), Group: "g", Logger: quiet, Handlers: []wherry.Route{orderPlaced.Handler(newRecorder().handle)}})
+	err := receive(t, end, "the Consumer to stop")
+	require.ErrorIs(t, err, kerr.InconsistentGroupProtocol)
+	require.ErrorContains(t, err, `consumer "g": another client library, such as KafkaJS, or a client with another balancer is in this group: stop it first: `)
 }

@@ -31,6 +31,8 @@ func (r *run) fetchFailed(ctx context.Context, tp topicPartition, err error) {
 		r.log.ErrorContext(ctx, "consumer: the cluster lost records that were acknowledged", "partition", tp.String(), "error", err)
 	case errors.Is(err, kerr.FencedInstanceID):
 		r.fail(sameInstance(err))
+	case errors.Is(err, kerr.InconsistentGroupProtocol):
+		r.fail(otherKind(err))
 	case errors.Is(err, kerr.UnknownTopicID) && r.madeAnew(ctx, tp.topic):
 		r.fail(anew(tp.topic))
 	case client.Permanent(err), errors.Is(err, kgo.ErrClientClosed), errors.Is(err, kgo.ErrMaxDecompress), errors.Is(err, kerr.InvalidTopicException):

@@ -4,14 +4,12 @@ package auth
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"golang.org/x/sync/errgroup"
 
@@ -114,7 +112,7 @@ func (s *Service) isReady() bool {
 func (s *Service) Run(ctx context.Context) error {
 	s.init()
 	g, ctx := errgroup.WithContext(ctx)
-	for _, run := range []func(context.Context) error{s.table.Run, s.decides.Run, s.answer} {
+	for _, run := range []func(context.Context) error{s.table.Run, s.decides.Run, s.answers.Run} {
 		g.Go(func() error { return run(ctx) })
 	}
 	g.Go(func() error {
@@ -136,14 +134,4 @@ func (s *Service) getUser(ctx context.Context, id string) (*events.User, error) 
 	user, err := s.Find(ctx, id)
 	s.Logger.InfoContext(ctx, "auth: asked for a user", "user", fmt.Sprintf("%.100s", id), "found", user != nil)
 	return user, err
-}
-
-// answer answers events.GetUser.
-func (s *Service) answer(ctx context.Context) error {
-	err := s.answers.Run(ctx)
-	if errors.Is(err, kerr.InconsistentGroupProtocol) {
-		// Clients of different kinds do not share out partitions in the same way.
-		err = fmt.Errorf("an auth service of another kind is in the group %s, a NestJS one perhaps: stop it first: %w", events.GetUser.Group, err)
-	}
-	return err
 }

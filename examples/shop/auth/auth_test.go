@@ -353,24 +353,3 @@ func TestRequestThatCannotBeAnsweredIsAnErrorForItsCaller(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "Ada", found.Name)
 }
-
-// A NestJS auth, whose client shares out partitions by another protocol, and ours
-// are in one group, and so not there at once.
-func TestGroupThatHasAnAuthOfAnotherKindIsAnError(t *testing.T) {
-	t.Parallel()
-	k := cluster(t, kafkatest.NewCluster(t))
-	assigned := make(chan struct{})
-	var once sync.Once
-	other := k.Client(t, kgo.ConsumerGroup(events.GetUser.Group), kgo.ConsumeTopics(events.GetUser.Topic), kgo.Balancers(kgo.RoundRobinBalancer()),
-		kgo.OnPartitionsAssigned(func(context.Context, *kgo.Client, map[string][]int32) { once.Do(func() { close(assigned) }) }))
-	kafkatest.Run(t, kafkatest.RunFunc(func(ctx context.Context) error {
-		for ctx.Err() == nil {
-			other.PollFetches(ctx)
-		}
-		return nil
-	}))
-	<-assigned
-	err := service(k.Client(t)).Run(t.Context())
-	require.ErrorIs(t, err, kerr.InconsistentGroupProtocol)
-	require.ErrorContains(t, err, "an auth service of another kind is in the group auth-server, a NestJS one perhaps: stop it first")
-}

@@ -41,7 +41,7 @@ func TestTakeover_ABillingInNestJSIsReplacedAndPutBack(t *testing.T) {
 	// Side by side they cannot be: KafkaJS and franz-go do not share a group. The
 	// second one ends, and the first goes on.
 	early := takeover(t, k)
-	await(t, early, "INCONSISTENT_GROUP_PROTOCOL", 1)
+	await(t, early, "another client library.*: stop it first.*INCONSISTENT_GROUP_PROTOCOL", 1)
 	<-early.Done()
 	pays(s.placed(t, "2.00"))
 
