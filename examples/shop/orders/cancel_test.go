@@ -342,6 +342,27 @@ func TestCancelOfAPaidOrAnUnknownOrder(t *testing.T) {
 	kafkatest.None(t, k, events.OrderCancelled, 0)
 }
 
+// What nobody has heard of yet may have been placed in another process: the brokers
+// are asked, for so long as a client can wait.
+func TestOrderThatCannotBeLookedUpIsNotUnknown(t *testing.T) {
+	t.Parallel()
+	kafkatest.Test(t, names(), func(t *testing.T, k *kafkatest.Cluster) {
+		ensure(t, k)
+		s := service(k.Client(t))
+		kafkatest.Run(t, s)
+		silent := k.Drop(t, kafkatest.Requests{Keys: []kmsg.Key{kmsg.ListOffsets}, Count: -1})
+		var unread *orders.UnreadError
+		_, err := s.Find(t.Context(), "nope")
+		require.ErrorAs(t, err, &unread)
+		_, err = s.Cancel(t.Context(), "nope")
+		require.ErrorAs(t, err, &unread)
+		silent.Remove()
+		var unknown *orders.UnknownOrderError
+		_, err = s.Find(t.Context(), "nope")
+		require.ErrorAs(t, err, &unknown)
+	})
+}
+
 func TestDeadLetterOfBillingThatIsAboutNoOrderChangesNothing(t *testing.T) {
 	t.Parallel()
 	k := onACluster(t)
