@@ -338,6 +338,28 @@ func TestRegistrationThatCannotBeWrittenIsADeadLetterWithoutItsHash(t *testing.T
 	})
 }
 
+// Under another key it is another partition's, whose owner does not know that the
+// address is taken.
+func TestRegistrationUnderAnotherKeyThanItsAddressIsADeadLetter(t *testing.T) {
+	t.Parallel()
+	k := cluster(t, kafkatest.NewCluster(t))
+	s := running(t, k)
+	user, err := s.Register(t.Context(), jo)
+	require.NoError(t, err)
+	for _, key := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
+		kafkatest.SendRecord(t, k, &kgo.Record{
+			Topic: events.AuthInbox, Key: []byte(key),
+			Value: []byte(`{"id":"u-` + key + `","name":"Thief","email":"jo@example.com","hash":"$argon2id$v=19$m=64,t=1,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAA"}`),
+		})
+		letter, err := dlq.Read(kafkatest.NextRecord(t, k, auth.DeadLetters))
+		require.NoError(t, err)
+		require.Contains(t, letter.Error, "not in the line of its address")
+		require.NotContains(t, string(letter.Value), "hash")
+	}
+	require.Equal(t, user.ID, whose(t, s, login))
+	require.Len(t, read(t, k, events.AuthUsers), 2, "rows of one user")
+}
+
 func TestRequestThatCannotBeAnsweredIsAnErrorForItsCaller(t *testing.T) {
 	t.Parallel()
 	k := cluster(t, kafkatest.NewCluster(t))

@@ -99,11 +99,11 @@ type userOutput struct{ Body events.User }
 func (s *Service) register(ctx context.Context, in *bodyInput) (*userOutput, error) {
 	n, err := parseNewUser(in.RawBody)
 	if err != nil {
-		return nil, s.status(err)
+		return nil, s.status(ctx, err)
 	}
 	user, err := s.Register(ctx, n)
 	if err != nil {
-		return nil, s.status(err)
+		return nil, s.status(ctx, err)
 	}
 	return &userOutput{user}, nil
 }
@@ -113,11 +113,11 @@ type loginOutput struct{ Body Token }
 func (s *Service) login(ctx context.Context, in *bodyInput) (*loginOutput, error) {
 	c, err := parseCredentials(in.RawBody)
 	if err != nil {
-		return nil, s.status(err)
+		return nil, s.status(ctx, err)
 	}
 	token, err := s.Login(ctx, c)
 	if err != nil {
-		return nil, s.status(err)
+		return nil, s.status(ctx, err)
 	}
 	return &loginOutput{Token{token, "Bearer", int(TokenLife.Seconds())}}, nil
 }
@@ -127,26 +127,26 @@ type meInput struct{ request.Bearer }
 func (s *Service) me(ctx context.Context, in *meInput) (*userOutput, error) {
 	id, err := in.User(s.Tokens.Subject)
 	if err != nil {
-		return nil, s.status(err)
+		return nil, s.status(ctx, err)
 	}
 	if !s.isReady() {
-		return nil, s.status(ErrNotReady)
+		return nil, s.status(ctx, ErrNotReady)
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.patience)
 	defer cancel()
 	user, err := s.Find(ctx, id)
 	if err != nil {
-		return nil, s.status(&UnansweredError{err})
+		return nil, s.status(ctx, &UnansweredError{err})
 	}
 	if user == nil { // somebody else signs with our key
-		return nil, s.status(&request.TokenError{Err: errors.New("nobody has its subject")})
+		return nil, s.status(ctx, &request.TokenError{Err: errors.New("nobody has its subject")})
 	}
 	return &userOutput{*user}, nil
 }
 
 // status returns err as the answer to a client. What it does not know is
 // returned as it is, for a 500 that tells nothing of it.
-func (s *Service) status(err error) error {
+func (s *Service) status(ctx context.Context, err error) error {
 	if answer := request.Status(err); answer != nil {
 		return answer
 	}
@@ -160,15 +160,15 @@ func (s *Service) status(err error) error {
 		return huma.Error503ServiceUnavailable("The auth service is not ready yet")
 	}
 	if busy, ok := errors.AsType[*BusyError](err); ok {
-		s.Logger.Warn("auth: too many passwords to hash", "error", busy.Err)
+		s.Logger.WarnContext(ctx, "auth: too many passwords to hash", "error", busy.Err)
 		return huma.Error503ServiceUnavailable("Too many registrations and logins at once: try again later")
 	}
 	if unconfirmed, ok := errors.AsType[*UnconfirmedError](err); ok {
-		s.Logger.Warn("auth: registration not confirmed", "error", unconfirmed.Err)
+		s.Logger.WarnContext(ctx, "auth: registration not confirmed", "error", unconfirmed.Err)
 		return huma.Error503ServiceUnavailable("The registration could not be confirmed: try to log in before you register again")
 	}
 	if unanswered, ok := errors.AsType[*UnansweredError](err); ok {
-		s.Logger.Warn("auth: users not looked up", "error", unanswered.Err)
+		s.Logger.WarnContext(ctx, "auth: users not looked up", "error", unanswered.Err)
 		return huma.Error503ServiceUnavailable("Users cannot be looked up now: try again later")
 	}
 	return err

@@ -73,6 +73,9 @@ func (s *Service) decide(ctx context.Context, a account) error {
 	if a.Email == "" || a.Hash == "" {
 		return wherry.Permanent(errors.New("a registration without an address or a password's hash"))
 	}
+	if string(wherry.RecordFrom(ctx).Key) != a.Email {
+		return wherry.Permanent(errors.New("a registration that is not in the line of its address"))
+	}
 	_, taken, err := s.rows.Get(ctx, a.Email)
 	if _, garbled := errors.AsType[*wherry.RecordError](err); garbled {
 		err = wherry.Permanent(err) // somebody wrote over the row

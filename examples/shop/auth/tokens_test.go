@@ -49,6 +49,9 @@ func TestTokensThatAreRefused(t *testing.T) {
 	whole := claims(func(jwt.MapClaims) {})
 	_, err = tokens.Subject(sign(jwt.SigningMethodHS256, tokens.Key, whole))
 	require.NoError(t, err, "else the rows below show nothing")
+	// Whoever signed it has a clock that is a little ahead of ours.
+	_, err = tokens.Subject(sign(jwt.SigningMethodHS256, tokens.Key, claims(func(c jwt.MapClaims) { c["iat"] = time.Now().Add(2 * time.Second).Unix() })))
+	require.NoError(t, err)
 	for name, token := range map[string]string{
 		"none":                "",
 		"a word":              "token",
@@ -58,7 +61,6 @@ func TestTokensThatAreRefused(t *testing.T) {
 		"of another issuer":   sign(jwt.SigningMethodHS256, tokens.Key, claims(func(c jwt.MapClaims) { c["iss"] = "bank" })),
 		"without an end":      sign(jwt.SigningMethodHS256, tokens.Key, claims(func(c jwt.MapClaims) { delete(c, "exp") })),
 		"of nobody":           sign(jwt.SigningMethodHS256, tokens.Key, claims(func(c jwt.MapClaims) { delete(c, "sub") })),
-		"of the future":       sign(jwt.SigningMethodHS256, tokens.Key, claims(func(c jwt.MapClaims) { c["iat"] = later })),
 		"without a signature": parts[0] + "." + parts[1] + ".",
 		"with another user":   parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"shop","sub":"user2","exp":9999999999}`)) + "." + parts[2],
 	} {

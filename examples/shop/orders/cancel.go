@@ -20,9 +20,19 @@ func (e *PaidError) Error() string {
 	return fmt.Sprintf("Order with ID %s is paid and cannot be cancelled", e.OrderID)
 }
 
+// UnreadError says that the brokers did not tell what the orders are now.
+type UnreadError struct{ Err error }
+
+func (e *UnreadError) Error() string {
+	return fmt.Sprintf("the orders could not be looked up: %v", e.Err)
+}
+
+// Unwrap returns what kept them from it.
+func (e *UnreadError) Unwrap() error { return e.Err }
+
 // Find returns the order with that id, also one that was placed in another
 // process a moment ago. Its error for one that does not exist is an
-// *UnknownOrderError.
+// *UnknownOrderError; where the brokers do not tell, an *UnreadError.
 func (s *Service) Find(ctx context.Context, id string) (events.Order, error) {
 	select {
 	case <-s.Ready():
@@ -46,6 +56,8 @@ func (s *Service) Find(ctx context.Context, id string) (events.Order, error) {
 // A payment that is under way is not stopped by it, but not tried again either;
 // one that succeeds nevertheless is to be paid back.
 func (s *Service) Cancel(ctx context.Context, id string) (events.Order, error) {
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), patience, errors.New("it was not decided in time"))
+	defer cancel()
 	order, err := s.Find(ctx, id)
 	if err != nil || order.Status != events.Pending {
 		return cancelled(order, err)
@@ -54,8 +66,6 @@ func (s *Service) Cancel(ctx context.Context, id string) (events.Order, error) {
 	if err != nil {
 		return order, err
 	}
-	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), patience, errors.New("it was not decided in time"))
-	defer cancel()
 	if err := events.Send(ctx, s.Client, asked); err != nil {
 		return order, &UnconfirmedError{OrderID: id, Err: err}
 	}
@@ -77,8 +87,10 @@ func cancelled(order events.Order, err error) (events.Order, error) {
 
 // latest returns an order as it is when all that was written before has been read.
 func (s *Service) latest(ctx context.Context, id string) (order events.Order, found bool, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("the brokers did not answer in time"))
+	defer cancel()
 	if err := s.table.Sync(ctx); err != nil {
-		return order, false, err
+		return order, false, &UnreadError{err}
 	}
 	return s.table.Get(ctx, id)
 }

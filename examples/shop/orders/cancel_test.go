@@ -342,6 +342,42 @@ func TestCancelOfAPaidOrAnUnknownOrder(t *testing.T) {
 	kafkatest.None(t, k, events.OrderCancelled, 0)
 }
 
+// Under another key it is another partition's, whose owner knows nothing of the order.
+func TestChangeUnderAnotherKeyThanItsOrdersIsADeadLetter(t *testing.T) {
+	t.Parallel()
+	k := onACluster(t)
+	kafkatest.Run(t, service(k.Client(t)))
+	kafkatest.SendRecord(t, k, &kgo.Record{
+		Topic: events.OrdersInbox, Key: []byte("another"),
+		Value: []byte(`{"orderId":"o-1","to":"pending","at":"2026-01-02T03:04:05.000Z","order":{"id":"o-1","totalAmount":"1","status":"pending","userId":"user1"}}`),
+	})
+	letter, err := dlq.Read(kafkatest.NextRecord(t, k, orders.DeadLetters))
+	require.NoError(t, err)
+	require.Contains(t, letter.Error, `a change of order "o-1" that is not in its line`)
+	require.Empty(t, told(t, k))
+}
+
+// What nobody has heard of yet may have been placed in another process: the brokers
+// are asked, for so long as a client can wait.
+func TestOrderThatCannotBeLookedUpIsNotUnknown(t *testing.T) {
+	t.Parallel()
+	kafkatest.Test(t, names(), func(t *testing.T, k *kafkatest.Cluster) {
+		ensure(t, k)
+		s := service(k.Client(t))
+		kafkatest.Run(t, s)
+		silent := k.Drop(t, kafkatest.Requests{Keys: []kmsg.Key{kmsg.ListOffsets}, Count: -1})
+		var unread *orders.UnreadError
+		_, err := s.Find(t.Context(), "nope")
+		require.ErrorAs(t, err, &unread)
+		_, err = s.Cancel(t.Context(), "nope")
+		require.ErrorAs(t, err, &unread)
+		silent.Remove()
+		var unknown *orders.UnknownOrderError
+		_, err = s.Find(t.Context(), "nope")
+		require.ErrorAs(t, err, &unknown)
+	})
+}
+
 func TestDeadLetterOfBillingThatIsAboutNoOrderChangesNothing(t *testing.T) {
 	t.Parallel()
 	k := onACluster(t)

@@ -3,6 +3,7 @@ package orders
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/wherry-go/wherry"
 	"github.com/wherry-go/wherry/examples/shop/events"
@@ -20,6 +21,9 @@ import (
 // TestOrderIsCancelledOnceWhereverTheProcessDies and
 // TestOrderIsCancelledOnceHoweverOftenAndInWhateverOrderItIsTold show it.
 func (s *Service) decide(ctx context.Context, c change) error {
+	if string(wherry.RecordFrom(ctx).Key) != c.OrderID {
+		return wherry.Permanent(fmt.Errorf("a change of order %q that is not in its line", c.OrderID))
+	}
 	order, found, err := s.rows.Get(ctx, c.OrderID)
 	if _, garbled := errors.AsType[*wherry.RecordError](err); garbled {
 		err = wherry.Permanent(err) // somebody wrote over the row

@@ -70,22 +70,22 @@ func (s *Service) post(ctx context.Context, in *postInput) (*orderOutput, error)
 		err = nil // none is needed
 	}
 	if err != nil {
-		return nil, s.status(err)
+		return nil, s.status(ctx, err)
 	}
 	n, err := parseNewOrder(in.RawBody)
 	if err != nil {
-		return nil, s.status(err)
+		return nil, s.status(ctx, err)
 	}
 	if user != "" && user != n.UserID {
 		return nil, huma.Error403Forbidden("The token is not that of user " + n.UserID)
 	}
 	key, err := in.Key()
 	if err != nil {
-		return nil, s.status(err)
+		return nil, s.status(ctx, err)
 	}
 	order, err := s.Place(ctx, n, key)
 	if err != nil {
-		return nil, s.status(err)
+		return nil, s.status(ctx, err)
 	}
 	return &orderOutput{order}, nil
 }
@@ -108,7 +108,7 @@ func (s *Service) one(do func(ctx context.Context, id string) (events.Order, err
 	return func(ctx context.Context, in *oneInput) (*orderOutput, error) {
 		order, err := do(ctx, in.ID)
 		if err != nil {
-			return nil, s.status(err)
+			return nil, s.status(ctx, err)
 		}
 		return &orderOutput{order}, nil
 	}
@@ -123,18 +123,18 @@ func (s *Service) list(ctx context.Context, _ *struct{}) (*listOutput, error) {
 	select {
 	case <-s.Ready():
 	default: // List would wait
-		return nil, s.status(ErrNotReady)
+		return nil, s.status(ctx, ErrNotReady)
 	}
 	orders, err := s.List(ctx)
 	if err != nil {
-		return nil, s.status(err)
+		return nil, s.status(ctx, err)
 	}
 	return &listOutput{orders}, nil
 }
 
 // status returns err as the answer to a client. What it does not know is
 // returned as it is, for a 500 that tells nothing of it.
-func (s *Service) status(err error) error {
+func (s *Service) status(ctx context.Context, err error) error {
 	if answer := request.Status(err); answer != nil {
 		return answer
 	}
@@ -151,12 +151,16 @@ func (s *Service) status(err error) error {
 		return huma.Error422UnprocessableEntity(reused.Error())
 	}
 	if unanswered, ok := errors.AsType[*UnansweredError](err); ok {
-		s.Logger.Warn("orders: user not looked up", "user", unanswered.UserID, "error", unanswered.Err)
+		s.Logger.WarnContext(ctx, "orders: user not looked up", "user", unanswered.UserID, "error", unanswered.Err)
 		return huma.Error503ServiceUnavailable(unanswered.Error())
 	}
 	if unconfirmed, ok := errors.AsType[*UnconfirmedError](err); ok {
-		s.Logger.Warn("orders: order not confirmed", "order", unconfirmed.OrderID, "error", unconfirmed.Err)
+		s.Logger.WarnContext(ctx, "orders: order not confirmed", "order", unconfirmed.OrderID, "error", unconfirmed.Err)
 		return huma.Error503ServiceUnavailable("Order " + unconfirmed.OrderID + " could not be confirmed: look at it in GET /orders before you try again")
+	}
+	if unread, ok := errors.AsType[*UnreadError](err); ok {
+		s.Logger.WarnContext(ctx, "orders: orders not looked up", "error", unread.Err)
+		return huma.Error503ServiceUnavailable("Orders cannot be looked up now: try again later")
 	}
 	if errors.Is(err, ErrNotReady) {
 		return huma.Error503ServiceUnavailable("The orders service is not ready yet")

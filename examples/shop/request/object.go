@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // MalformedError says that a body is no JSON object, or a header not what it
@@ -39,6 +40,9 @@ type Property struct {
 // Object reads a body that is a JSON object of these properties and no others.
 // Its error is a [*MalformedError] or an [*InvalidError].
 func Object(body []byte, properties ...Property) error {
+	if !utf8.Valid(body) { // encoding/json would make all such bytes one character
+		return &MalformedError{errors.New("malformed JSON: the body is not UTF-8")}
+	}
 	var given map[string]json.RawMessage // unlike a struct, it tells upper from lower case
 	if !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) && json.Valid(body) {
 		return &MalformedError{errors.New("the body must be a JSON object")}

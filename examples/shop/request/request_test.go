@@ -35,7 +35,7 @@ func TestAllThatIsWrongWithABodyComesAtOnce(t *testing.T) {
 		require.ErrorAs(t, err, &invalid, body)
 		require.Equal(t, want, invalid.Messages)
 	}
-	for _, body := range []string{"", "[]", "null", `"x"`, `{"email"`, `{} {}`} {
+	for _, body := range []string{"", "[]", "null", `"x"`, `{"email"`, `{} {}`, "{\"email\":\"jo@example.com\",\"name\":\"j\xf6\"}"} {
 		_, _, err := object(body)
 		var malformed *request.MalformedError
 		require.ErrorAs(t, err, &malformed, body)

@@ -4,6 +4,8 @@ import (
 	"mime"
 	"strconv"
 	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
 )
 
 // prefersProblem reports whether a client that sends these Accept fields (RFC
@@ -40,3 +42,19 @@ func quality(accept []string, kind string) (q float64, named bool) {
 	}
 	return q, best == 3
 }
+
+// withoutAccept is a request whose Accept fields are kept from huma, which knows
+// no other type than JSON and panics at some that are malformed (";", say).
+type withoutAccept struct{ humaContext }
+
+type humaContext = huma.Context // whose name is that of one of its methods
+
+func (c withoutAccept) Header(name string) string {
+	if name == "Accept" {
+		return ""
+	}
+	return c.humaContext.Header(name)
+}
+
+// Unwrap is for humago.
+func (c withoutAccept) Unwrap() huma.Context { return c.humaContext }

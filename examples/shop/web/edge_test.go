@@ -147,6 +147,21 @@ func TestEveryWayOutIsAnEnvelopeOrAProblemIfTheClientAsksForOne(t *testing.T) {
 	}
 }
 
+// The operation has done its work by then: an order is placed.
+func TestAcceptThatIsMalformedIsAnsweredAsIfThereWereNone(t *testing.T) {
+	t.Parallel()
+	for _, accept := range []string{";", ";;;,,,\"", ",;", "; ", "application/json;", "a;q=", "a;=,;", "\xff;"} {
+		for path, status := range map[string]int{"/ok": 200, "/gone": 410} {
+			r := httptest.NewRequest(http.MethodGet, path, nil)
+			r.Header.Set("Accept", accept)
+			w := httptest.NewRecorder()
+			handler(t, edge()).ServeHTTP(w, r)
+			require.Equal(t, status, w.Code, "%q", accept)
+			require.Equal(t, "application/json; charset=utf-8", w.Header().Get("Content-Type"), "%q", accept)
+		}
+	}
+}
+
 // bad is the rest of a body that breaks off.
 type bad struct{}
 

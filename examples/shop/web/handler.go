@@ -52,6 +52,7 @@ func (s *Server) operations(mux *http.ServeMux) {
 	config.Transformers = []huma.Transformer{s.envelope}
 	config.OnAddOperation = []huma.AddOpFunc{s.document}
 	api := humago.New(mux, config)
+	api.UseMiddleware(func(ctx huma.Context, next func(huma.Context)) { next(withoutAccept{ctx}) })
 
 	for _, add := range s.Routes {
 		add(api)
