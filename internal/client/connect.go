@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // hangUpPatience is how long a broker may close every new connection at once
@@ -34,7 +36,7 @@ func Connect(ctx context.Context, cl *kgo.Client, log *slog.Logger) error {
 	var waited bool
 	var hangUps time.Time // since when every attempt was hung up on
 	for {
-		err := cl.Ping(ctx)
+		err := ping(ctx, cl)
 		switch {
 		case err == nil:
 			if waited {
@@ -64,6 +66,21 @@ func Connect(ctx context.Context, cl *kgo.Client, log *slog.Logger) error {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// ping asks one broker after the other until one answers. kgo's Ping does that
+// with one request, which the client of a broker that has just failed may still be
+// reading while it is written for the next one: a data race, where ctx or the
+// client ends.
+func ping(ctx context.Context, cl *kgo.Client) (err error) {
+	for _, b := range slices.Concat(cl.DiscoveredBrokers(), cl.SeedBrokers()) {
+		req := kmsg.NewPtrMetadataRequest()
+		req.Topics = []kmsg.MetadataRequestTopic{} // none; nil means all
+		if _, err = b.Request(ctx, req); err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	return err
 }
 
 // Probe opens a client like lent that ends with ctx, and waits as Connect does
