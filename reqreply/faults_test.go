@@ -46,7 +46,7 @@ func TestFaultsWithDoneBearsWhatNobodyCanBeToldOf(t *testing.T) {
 						return &user{ID: id}, handle(ctx, t, k)
 					}))
 				first := asked("first", "id", "gone.reply", "0")
-				first.Headers = append(first.Headers, kgo.RecordHeader{Key: "wherry-deadline", Value: time.Now().Add(20 * time.Second).AppendFormat(nil, time.RFC3339Nano)})
+				first.Headers = append(first.Headers, kgo.RecordHeader{Key: "wherry-deadline", Value: time.Now().Add(20*time.Second).AppendFormat(nil, time.RFC3339Nano)})
 				kafkatest.SendRecord(t, k, first)
 				_, err := getUser.Call(within(t, time.Hour), caller(t, k), "last")
 				require.NoError(t, err)
