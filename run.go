@@ -61,6 +61,7 @@ type run struct {
 	told       atomic.Bool   // something is in progress, or soon is
 	room       chan struct{} // a lane is no longer full
 	resend     resend        // outputs that failed for another's sake
+	remade     client.Remade
 	committing chan struct{} // holds one token: whoever has it may commit
 	joined     sync.Once
 	failed     atomic.Pointer[error]

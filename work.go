@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/wherry-go/wherry/internal/client"
 	"github.com/wherry-go/wherry/internal/header"
 	"github.com/wherry-go/wherry/internal/lane"
 )
@@ -108,7 +109,7 @@ func origin(hop Hop, rec *kgo.Record) (r *kgo.Record, err error) {
 func (r *run) produce(ctx context.Context, tp topicPartition, d *delivery, it *lane.Item, outputs []*kgo.Record) {
 	f := &flight{run: r, ctx: ctx, tp: tp, by: d, it: it, left: len(outputs)}
 	for _, out := range outputs {
-		f.send(out)
+		f.send(out, false)
 	}
 }
 
@@ -126,19 +127,26 @@ type flight struct {
 	undone  bool
 }
 
-func (f *flight) send(out *kgo.Record) {
-	sent := sending(f.by, out)
+// send sends an output; again says that its topic was found to be made anew.
+func (f *flight) send(out *kgo.Record, again bool) {
+	sent, seen := sending(f.by, out), f.run.remade.Seen(out.Topic)
 	f.run.cl.Produce(f.ctx, out, func(out *kgo.Record, err error) {
 		if sent != nil {
 			sent(err)
 		}
-		if f.ctx.Err() == nil && errors.Is(err, context.Canceled) {
+		switch {
+		case f.ctx.Err() == nil && errors.Is(err, context.Canceled):
 			// kgo fails what stands behind a record whose context has ended,
 			// such as an output of a partition that was taken away.
-			f.run.resend.push(func() { f.send(out) })
-			return
+			f.run.resend.push(func() { f.send(out, again) })
+		case !again && client.IsRemade(err):
+			f.run.resend.push(func() {
+				f.run.remade.Forget(f.run.cl, out.Topic, seen)
+				f.send(out, true)
+			})
+		default:
+			f.decided(out, err)
 		}
-		f.decided(out, err)
 	})
 }
 

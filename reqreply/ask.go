@@ -52,7 +52,7 @@ func (m Method[Req, Resp]) ask(ctx context.Context, caller *Caller, req Req, mos
 		}
 	}
 	if ctx.Err() != nil { // nobody would wait for it
-		return nil, context.Cause(ctx)
+		return nil, whyOver(ctx)
 	}
 	caller.propagator().Inject(ctx, kotel.NewRecordCarrier(r))
 	return c, l.begin(ctx, h, r, c)
@@ -90,7 +90,7 @@ func (c *call) end(err error) {
 	}
 	out := okay
 	if err != nil {
-		out = outcomeOf(err, context.Cause(c.limit.Context))
+		out = outcomeOf(err)
 		fail(c.span, err, out)
 	}
 	c.in.active.Add(c.ctx, -1, c.labels.active...)

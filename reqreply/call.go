@@ -104,7 +104,7 @@ func (c *call) within(limit <-chan time.Time) (answer, error) {
 		case <-limit:
 			return answer{}, context.DeadlineExceeded
 		case <-c.limit.Context.Done():
-			return answer{}, context.Cause(c.limit.Context)
+			return answer{}, whyOver(c.limit.Context)
 		}
 	}
 }

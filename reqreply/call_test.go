@@ -2,6 +2,7 @@ package reqreply_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -308,4 +309,36 @@ func TestFaultsOfAConfigurationComeAtOnce(t *testing.T) {
 	_, err = getUser.Call(t.Context(), nil, "u1")
 	require.ErrorContains(t, err, "no Caller")
 	require.NotErrorIs(t, err, reqreply.ErrEnded)
+}
+
+func TestTheBytesOfARequestAreTheCallersOnceTheCallHasEnded(t *testing.T) {
+	t.Parallel()
+	type own []byte
+	k := kafkatest.NewCluster(t, "raw:1", "raw.reply:1")
+	c := &reqreply.Caller{Client: k.Client(t), Opts: []kgo.Opt{kgo.ProducerLinger(time.Second)}}
+	kafkatest.Run(t, c)
+	given := func(v []byte, call func(context.Context) error) {
+		sent := c.Status().Sent
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- call(ctx) }()
+		eventually(t, "it waits to be sent", func() bool { return c.Status().Sent > sent })
+		cancel()
+		require.ErrorIs(t, <-ended, context.Canceled)
+		copy(v, "XXXXX")
+		require.Equal(t, `"abc"`, string(kafkatest.NextRecord(t, k, "raw").Value))
+	}
+	plain, raw, mine := []byte(`"abc"`), json.RawMessage(`"abc"`), own(`"abc"`)
+	given(plain, func(ctx context.Context) error {
+		_, err := reqreply.Method[[]byte, string]{Topic: "raw"}.Call(ctx, c, plain)
+		return err
+	})
+	given(raw, func(ctx context.Context) error {
+		_, err := reqreply.Method[json.RawMessage, string]{Topic: "raw"}.Call(ctx, c, raw)
+		return err
+	})
+	given(mine, func(ctx context.Context) error {
+		_, err := reqreply.Method[own, string]{Topic: "raw"}.Call(ctx, c, mine)
+		return err
+	})
 }

@@ -198,7 +198,7 @@ func (c *Caller) await(ctx context.Context) (*line, error) {
 	case <-c.ended:
 		return nil, ErrEnded
 	case <-ctx.Done():
-		return nil, fmt.Errorf("waiting for the Caller's Run to be ready: %w", context.Cause(ctx))
+		return nil, fmt.Errorf("waiting for the Caller's Run to be ready: %w", whyOver(ctx))
 	}
 }
 

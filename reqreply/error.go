@@ -2,6 +2,7 @@ package reqreply
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +24,21 @@ var (
 	// the call was waiting: the request may have been handled.
 	ErrEnded = errors.New("the Caller has ended")
 )
+
+// whyOver returns why ctx has ended: its error, and with it the cause that it
+// was given. That may be the error of another call, as in an errgroup: what it
+// says of that request is no more than text here.
+func whyOver(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	_, answer := errors.AsType[*Error](cause)
+	switch {
+	case answer, errors.Is(cause, ErrNoResponder), errors.Is(cause, ErrBusy), errors.Is(cause, ErrEnded):
+		return fmt.Errorf("%w: %v", err, cause) //nolint:errorlint // see above
+	case errors.Is(cause, err):
+		return cause
+	}
+	return fmt.Errorf("%w: %w", err, cause)
+}
 
 // An Error is an error that is an answer: a handler returns one, and the caller
 // gets it. It is permanent (see [wherry.ErrPermanent]), also where it was an

@@ -30,9 +30,9 @@ import (
 // nothing is done about records that are no requests.
 type Faults struct {
 	// Done makes the answer all that becomes of the error: Faults returns nil,
-	// the record is done, and the error is logged, also where the answer itself
-	// was refused, its topic being deleted say. It is for servers without dead
-	// letters. false returns the error, with which the Consumer stops where no
+	// the record is done, and the error is logged, also where nobody waits any
+	// more or the answer itself was refused, its topic being deleted say. It is
+	// for servers without dead letters. false returns the error, with which the Consumer stops where no
 	// policy outside handles it.
 	Done bool
 	// Error returns what is answered to an error. nil, and an Error that is nil,
@@ -52,13 +52,17 @@ func (f Faults) Wrap(next wherry.Handler) wherry.Handler {
 			return err
 		}
 		a, invalid := s.names.address(r)
-		if invalid != nil || !a.asks() || !a.awaited(time.Now()) {
+		if invalid != nil || !a.asks() {
 			return err
 		}
+		if !a.awaited(time.Now()) {
+			return f.end(ctx, s, r, err, false)
+		}
 		for s.answers(ctx, &a) != nil { // the Methods of a topic may allow different ones
-			if s = s.before; s == nil {
-				return err
+			if s.before == nil {
+				return f.end(ctx, s, r, err, false)
 			}
+			s = s.before
 		}
 		answer := f.faultOf(err)
 		if refused, ok := errors.AsType[*wherry.OutputError](err); ok && refused.Topic == a.topic {

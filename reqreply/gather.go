@@ -64,8 +64,8 @@ func (m Method[Req, Resp]) Gather(ctx context.Context, caller *Caller, req Req, 
 // that returns an Observable sends are such streams; so is a single answer, but
 // a null one, which has no values.
 //
-// The deadline of ctx, or of Timeout, is that of the whole stream. Values wait,
-// up to 10,000; a loop that ends early leaves the others.
+// The deadline of ctx, or of Timeout, is that of the whole stream, also where
+// values wait. Up to 10,000 may; a loop that ends early leaves the others.
 //
 // A server that crashed may send its values again from the first: those of
 // StreamHandler have numbers, and what has been here is passed over.
@@ -81,7 +81,11 @@ func (m Method[Req, Resp]) Stream(ctx context.Context, caller *Caller, req Req) 
 		next := int64(0)
 		for {
 			var got answer
-			if got, err = c.next(); err != nil {
+			got, err = c.next()
+			if err == nil && c.limit.Err() != nil { // the loop is slower than the values
+				err = whyOver(&c.limit)
+			}
+			if err != nil {
 				err = fmt.Errorf("stream %s: %w", m.Topic, err)
 				yield(zero, err)
 				return

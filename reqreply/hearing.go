@@ -68,7 +68,7 @@ func (l *line) listen(ctx context.Context, topic string, names Profile) (*hearin
 		case <-l.over:
 			return nil, ErrEnded
 		case <-ctx.Done():
-			return nil, fmt.Errorf("waiting to read replies from %s: %w", topic, context.Cause(ctx))
+			return nil, fmt.Errorf("waiting to read replies from %s: %w", topic, whyOver(ctx))
 		}
 	}
 	if h.err != nil {

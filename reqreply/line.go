@@ -37,6 +37,7 @@ type line struct {
 
 	asking sync.WaitGroup // goroutines that ask brokers
 	timers sync.Pool      // of *time.Timer, stopped
+	remade client.Remade
 
 	sent, answered, late, unknown, others, noResponder atomic.Uint64
 }
@@ -178,6 +179,7 @@ func (l *line) begin(ctx context.Context, h *hearing, r *kgo.Record, c *call) er
 	// buffered behind a record whose context has ended.
 	r.Context = context.WithoutCancel(ctx)
 	l.sent.Add(1)
+	seen := l.remade.Seen(r.Topic)
 	l.cl.TryProduce(l.life, r, func(_ *kgo.Record, err error) {
 		switch {
 		case err == nil:
@@ -188,6 +190,9 @@ func (l *line) begin(ctx context.Context, h *hearing, r *kgo.Record, c *call) er
 		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
+		if client.IsRemade(err) && !l.ended {
+			l.asking.Go(func() { l.remade.Forget(l.cl, r.Topic, seen) })
+		}
 		c.acked = true
 		l.release(c)
 	})

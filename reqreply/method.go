@@ -126,9 +126,9 @@ func (m Method[Req, Resp]) check() error {
 }
 
 // Call sends req and returns the answer. An error of the server is an [*Error];
-// otherwise it is [ErrNoResponder], [ErrBusy], [ErrEnded], that of ctx, an
-// answer that does not decode (a [*wherry.RecordError]), or why the request
-// could not be sent.
+// otherwise it is [ErrNoResponder], [ErrBusy], [ErrEnded], that of ctx with its
+// cause, an answer that does not decode (a [*wherry.RecordError]), or why the
+// request could not be sent.
 //
 // Call waits for the Caller's Run to be ready. The deadline travels with the
 // request, and a server skips what nobody waits for any more. After an error

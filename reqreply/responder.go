@@ -64,7 +64,7 @@ func (l *line) responder(ctx context.Context, s served) error {
 		case <-l.over:
 			return ErrEnded
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return whyOver(ctx)
 		}
 	}
 }

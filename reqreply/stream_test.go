@@ -136,6 +136,35 @@ func TestAStreamThatIsCutInTheMiddleEndsAtItsDeadline(t *testing.T) {
 	require.ErrorIs(t, last, context.Canceled)
 }
 
+func TestAStreamEndsInTimeThoughItsValuesWait(t *testing.T) {
+	t.Parallel()
+	kafkatest.Test(t, []string{"count:1", "count.reply:1"}, func(t *testing.T, k *kafkatest.Cluster) {
+		if !k.Virtual() {
+			t.Skip("needs -tags synctests")
+		}
+		c := caller(t, k, count)
+		byHand(t, k, nil, nil, nil, nil, nil)
+		took := func(ctx context.Context, each func()) (n int, last error) {
+			for _, err := range count.Stream(ctx, c, 5) {
+				if err != nil {
+					return n, err
+				}
+				n++
+				time.Sleep(10 * time.Second) // the others come
+				each()
+			}
+			return n, nil
+		}
+		n, err := took(within(t, 15*time.Second), func() {})
+		require.Equal(t, 2, n)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		ctx, cancel := context.WithCancel(t.Context())
+		n, err = took(ctx, cancel)
+		require.Equal(t, 1, n)
+		require.ErrorIs(t, err, context.Canceled)
+	})
+}
+
 func TestValuesThatComeAgainArePassedOver(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, "count:1", "count.reply:1")

@@ -40,9 +40,8 @@ var outcomeNames = [outcomes]string{
 
 func (o outcome) String() string { return outcomeNames[o] }
 
-// outcomeOf returns what became of a call that returns err. cause is why its
-// context has ended, nil if it has not.
-func outcomeOf(err, cause error) outcome {
+// outcomeOf returns what became of a call that returns err.
+func outcomeOf(err error) outcome {
 	switch {
 	case err == nil:
 		return okay
@@ -54,7 +53,7 @@ func outcomeOf(err, cause error) outcome {
 		return ended
 	case errors.Is(err, context.DeadlineExceeded):
 		return timeout
-	case errors.Is(err, context.Canceled), cause != nil && errors.Is(err, cause):
+	case errors.Is(err, context.Canceled):
 		return canceled
 	}
 	if _, ok := errors.AsType[*Error](err); ok {

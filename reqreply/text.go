@@ -1,6 +1,7 @@
 package reqreply
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"reflect"
@@ -32,10 +33,10 @@ func (Text) Encode(r *kgo.Record, v any) (err error) {
 		r.Value = []byte(v)
 		return nil
 	case []byte:
-		r.Value = v
+		r.Value = bytes.Clone(v) // a call may end before its request is sent
 		return nil
 	case json.RawMessage:
-		r.Value = v
+		r.Value = bytes.Clone(v)
 		return nil
 	case bool:
 		r.Value = strconv.AppendBool(nil, v)
@@ -50,7 +51,7 @@ func (Text) Encode(r *kgo.Record, v any) (err error) {
 	}
 	if len(b) > 0 && b[0] == '"' {
 		if rv := reflect.ValueOf(v); rv.Kind() == reflect.Slice && rv.Type().Elem().Kind() == reflect.Uint8 {
-			r.Value = rv.Bytes() // of a type of its own: JSON would have it as base64
+			r.Value = bytes.Clone(rv.Bytes()) // of a type of its own: JSON would have it as base64
 			return nil
 		}
 		var text string

@@ -34,6 +34,7 @@ var passing = []error{
 	kerr.OutOfOrderSequenceNumber, kerr.InvalidTxnState, kerr.TransactionAbortable, kerr.ConcurrentTransactions,
 	kerr.TransactionCoordinatorFenced, kerr.TransactionalIDNotFound, kerr.InvalidTransactionTimeout, kerr.InvalidRequiredAcks,
 	kerr.ClusterAuthorizationFailed, kerr.TransactionalIDAuthorizationFailed, kerr.SaslAuthenticationFailed,
+	kerr.UnknownTopicID, // the topic was made anew: another client takes it, see client.Remade
 	kgo.ErrAborting, kgo.ErrClientClosed, kgo.ErrRecordTimeout, kgo.ErrRecordRetries,
 	context.Canceled, context.DeadlineExceeded,
 }
