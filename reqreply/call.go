@@ -102,8 +102,10 @@ func (c *call) within(limit <-chan time.Time) (answer, error) {
 		select {
 		case <-c.wake:
 		case <-limit:
+			c.line.doubt(c.topic)
 			return answer{}, context.DeadlineExceeded
 		case <-c.limit.Context.Done():
+			c.line.doubt(c.topic)
 			return answer{}, whyOver(c.limit.Context)
 		}
 	}

@@ -39,6 +39,8 @@ type line struct {
 	timers sync.Pool      // of *time.Timer, stopped
 	remade client.Remade
 
+	forgetting sync.Mutex
+
 	sent, answered, late, unknown, others, noResponder atomic.Uint64
 }
 
@@ -125,19 +127,31 @@ func (l *line) fetchFailed(ctx context.Context, topic string, partition int32, e
 	if !gone(err) {
 		return
 	}
-	// The next call begins anew.
+	if h := l.hearing(topic); h != nil {
+		l.forget(h, err)
+	}
+}
+
+// forget ends the calls whose replies would come where h is, for err. The next call
+// begins anew.
+func (l *line) forget(h *hearing, err error) {
+	l.forgetting.Lock()
+	defer l.forgetting.Unlock()
+	if l.hearing(h.topic) != h {
+		return
+	}
+	l.cl.PurgeTopicsFromConsuming(h.topic) // while h is there nobody adds the topic anew
 	l.mu.Lock()
-	delete(l.hears, topic)
+	delete(l.hears, h.topic)
 	var waiting []*call
 	for _, c := range l.calls {
-		if c.topic == topic {
+		if c.topic == h.topic {
 			waiting = append(waiting, c)
 		}
 	}
 	l.mu.Unlock()
-	l.cl.PurgeTopicsFromConsuming(topic)
 	for _, c := range waiting {
-		c.fail(fmt.Errorf("reading replies from %s: %w", topic, err))
+		c.fail(fmt.Errorf("reading replies from %s: %w", h.topic, err))
 	}
 }
 

@@ -34,6 +34,24 @@ func TestAReplyTopicThatIsMadeAnewIsAnsweredTo(t *testing.T) {
 	}
 }
 
+// The same of a Caller that reads several reply topics: for one of several kgo may
+// take the error for one that passes, and tell nobody.
+func TestOneOfSeveralReplyTopicsThatIsDeletedIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	k := kafkatest.NewCluster(t, "user.getUser:1", "user.getUser.reply:1", "other:1", "other.reply:1")
+	serve(t, k, &wherry.Consumer{Policies: []wherry.Policy{reqreply.Faults{Done: true}}}, getUser.Handler(find))
+	c := caller(t, k, getUser)
+	_, err := (reqreply.Method[string, string]{Topic: "other"}).Call(within(t, 100*time.Millisecond), c, "x")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	_, err = getUser.Call(within(t, patience), c, "u1")
+	require.NoError(t, err)
+	deleteTopic(t, k, "user.getUser.reply")
+	eventually(t, "calls are answered again", func() bool {
+		_, err := getUser.Call(within(t, time.Second), c, "u2")
+		return err == nil
+	})
+}
+
 // A Caller goes on where the topic of the requests is made anew.
 func TestARequestTopicThatIsMadeAnewIsWrittenTo(t *testing.T) {
 	t.Parallel()

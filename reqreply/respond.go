@@ -84,7 +84,7 @@ func (p *responder) respond(ctx context.Context) error {
 	}
 	defer cl.Close()
 	opening, cancel := context.WithTimeout(ctx, openWait)
-	ends, err := endsOf(opening, cl, wherry.TopicSpec{Name: p.service.Topic, Partitions: 1})
+	_, ends, err := endsOf(opening, cl, wherry.TopicSpec{Name: p.service.Topic, Partitions: 1})
 	cancel()
 	if err != nil {
 		return err
