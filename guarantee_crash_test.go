@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/wherry-go/wherry"
+	"github.com/wherry-go/wherry/internal/raced"
 	"github.com/wherry-go/wherry/kafkatest"
 )
 
@@ -288,7 +289,10 @@ func strikes(t *testing.T, row crashRow, whats []string, keys []kmsg.Key, stride
 	if t.Failed() {
 		return
 	}
-	stride = max(1, stride/seeds()) * strideOfRaces
+	stride = max(1, stride/seeds())
+	if raced.On {
+		stride *= 3
+	}
 	if testing.Short() {
 		stride *= 10
 	}

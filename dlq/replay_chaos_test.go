@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/wherry-go/wherry/dlq"
+	"github.com/wherry-go/wherry/internal/raced"
 	"github.com/wherry-go/wherry/kafkatest"
 )
 
@@ -52,6 +53,9 @@ func TestReplayOnce_EndedBeforeItKnowsItSaysSo(t *testing.T) {
 func TestReplayOnce_WhateverHappensToAnyNumberOfRuns(t *testing.T) {
 	t.Parallel()
 	rounds := 150
+	if raced.On {
+		rounds /= 3
+	}
 	if testing.Short() {
 		rounds = 20
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/wherry-go/wherry/internal/raced"
 	"github.com/wherry-go/wherry/kafkatest"
 )
 
@@ -52,6 +53,9 @@ func TestExact_CrashAtEveryRequest(t *testing.T) {
 		stride := 1
 		if variant != ByKey {
 			stride = 4
+		}
+		if raced.On {
+			stride *= 3
 		}
 		if testing.Short() {
 			stride *= 10

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/wherry-go/wherry/internal/raced"
 	"github.com/wherry-go/wherry/kafkatest"
 )
 
@@ -196,6 +197,9 @@ func (s *sim) trouble() {
 // runSeeds runs a simulation for each seed.
 func runSeeds(t *testing.T, n int, inputs int, subject Subject, variants []Variant, f func(*sim)) {
 	t.Helper()
+	if raced.On {
+		n /= 3
+	}
 	for i := range n {
 		seed := *seedFrom + uint64(i)
 		variant := variants[int(seed)%len(variants)]

@@ -1,5 +1,0 @@
-//go:build !race
-
-package wherry_test
-
-const strideOfRaces = 1
