@@ -61,7 +61,7 @@ func Services(ctx context.Context, caller *Caller, q ServiceQuery) (found []Serv
 		return nil, fmt.Errorf("services: %w", err)
 	}
 	defer func() { c.end(err) }()
-	sent := time.Now()
+	sent, seen := time.Now(), map[string]bool{"": true} // what has no id is no Service
 	for q.Most == 0 || len(found) < q.Most {
 		got, err := c.next()
 		if errors.Is(err, context.DeadlineExceeded) {
@@ -71,10 +71,10 @@ func Services(ctx context.Context, caller *Caller, q ServiceQuery) (found []Serv
 			return byName(found), fmt.Errorf("services: %d answers: %w", len(found), err)
 		}
 		s, err := m.read(c, got)
-		if err != nil || s.ID == "" || slices.ContainsFunc(found, func(f ServiceStatus) bool { return f.ID == s.ID }) {
-			continue // of something that is no Service
+		if err != nil || seen[s.ID] {
+			continue
 		}
-		s.RoundTrip = time.Since(sent)
+		seen[s.ID], s.RoundTrip = true, time.Since(sent)
 		found = append(found, s)
 	}
 	return byName(found), nil

@@ -18,6 +18,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"github.com/wherry-go/wherry/internal/client"
 )
 
 // connection says how to reach a cluster: the flags that all commands have
@@ -164,7 +166,7 @@ func (c *connection) open(ctx context.Context) (*kgo.Client, error) {
 	}
 	ping, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	if err := cl.Ping(ping); err != nil {
+	if err := client.Ping(ping, cl); err != nil {
 		cl.Close()
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/wherry-go/wherry/internal/interop"
 )
 
 // standIn makes stand-ins for the programs, which write their process's id and wait.
@@ -28,9 +30,7 @@ func standIn(t *testing.T, dir, started string) {
 // there, and handled its records.
 func TestRunApartStartsNothingWhereItsBrokersPortIsTaken(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("bash"); err != nil {
-		t.Skip("there is no bash")
-	}
+	interop.Need(t, "bash")
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close()
@@ -51,9 +51,10 @@ func TestRunApartStartsNothingWhereItsBrokersPortIsTaken(t *testing.T) {
 // in the script's place.
 func TestRunApartLeavesNothingBehindWhenItIsInterruptedAtItsStart(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("script"); err != nil || runtime.GOOS != "linux" {
-		t.Skip("there is no script of util-linux, which makes a terminal")
+	if runtime.GOOS != "linux" {
+		t.Skip("makes a terminal with the script of util-linux")
 	}
+	interop.Need(t, "script")
 	dir := t.TempDir()
 	started := filepath.Join(dir, "started")
 	standIn(t, dir, started)

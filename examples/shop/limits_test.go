@@ -4,11 +4,12 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"os"
 	"os/exec"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/wherry-go/wherry/internal/interop"
 )
 
 func TestLimits_AClientThatOrdersTooOftenIsRefusedAndItsOrderIsNotPlaced(t *testing.T) {
@@ -53,19 +54,12 @@ func TestLimits_ProcessesWithOneRedisCountTogetherAndGoOnWithoutIt(t *testing.T)
 // stops it.
 func startRedis(t *testing.T) (addr string, stop func()) {
 	t.Helper()
-	program, err := exec.LookPath("redis-server")
-	if err != nil {
-		why := "needs redis-server (Debian: apt-get install redis-server): " + err.Error()
-		if os.Getenv("KAFKATEST_REQUIRE") == "1" {
-			t.Fatal("KAFKATEST_REQUIRE=1, and this " + why)
-		}
-		t.Skip(why)
-	}
+	interop.Need(t, "redis-server")
 	addr = freeAddr(t)
 	_, port, err := net.SplitHostPort(addr)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, program, "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no", "--dir", t.TempDir())
+	cmd := exec.CommandContext(ctx, "redis-server", "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no", "--dir", t.TempDir())
 	require.NoError(t, cmd.Start())
 	ended := make(chan struct{})
 	go func() {

@@ -36,7 +36,7 @@ func Connect(ctx context.Context, cl *kgo.Client, log *slog.Logger) error {
 	var waited bool
 	var hangUps time.Time // since when every attempt was hung up on
 	for {
-		err := ping(ctx, cl)
+		err := Ping(ctx, cl)
 		switch {
 		case err == nil:
 			if waited {
@@ -68,11 +68,12 @@ func Connect(ctx context.Context, cl *kgo.Client, log *slog.Logger) error {
 	}
 }
 
-// ping asks one broker after the other until one answers. kgo's Ping does that
+// Ping asks one broker after the other until one answers, and returns the last
+// error where none does. kgo's Ping does that
 // with one request, which the client of a broker that has just failed may still be
 // reading while it is written for the next one: a data race, where ctx or the
 // client ends.
-func ping(ctx context.Context, cl *kgo.Client) (err error) {
+func Ping(ctx context.Context, cl *kgo.Client) (err error) {
 	for _, b := range slices.Concat(cl.DiscoveredBrokers(), cl.SeedBrokers()) {
 		req := kmsg.NewPtrMetadataRequest()
 		req.Topics = []kmsg.MetadataRequestTopic{} // none; nil means all

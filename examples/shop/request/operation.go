@@ -11,10 +11,6 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// maxBody is the largest body that is read, in bytes: Express's "100kb", with
-// one more because huma's limit is the first size that it refuses.
-const maxBody = 100<<10 + 1
-
 // Raw is the body of a request as it came, to be read by [Object]. huma would
 // decode it into a struct, where missing, null and wrong properties look alike,
 // and in any case of letters, and stop at its own words for what is wrong. An
@@ -33,10 +29,9 @@ func (*Raw) Resolve(ctx huma.Context) []error {
 }
 
 // Register adds an operation whose input I embeds a [Raw]; the document says
-// that it is a T.
+// that it is a T. Who owns api bounds the body.
 func Register[T, I, O any](api huma.API, op huma.Operation, handler func(context.Context, *I) (*O, error)) {
 	op.RequestBody = &huma.RequestBody{}
-	op.MaxBodyBytes = maxBody
 	op.SkipValidateBody, op.SkipValidateParams = true, true
 	op.Errors = append(op.Errors, http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusServiceUnavailable)
 	huma.Register(api, op, handler)
