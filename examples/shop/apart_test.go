@@ -48,7 +48,8 @@ func TestRunApartStartsNothingWhereItsBrokersPortIsTaken(t *testing.T) {
 }
 
 // At a terminal, while it waits for its broker: what waits must not get the Ctrl-C
-// in the script's place.
+// in the script's place. Exec, because a shell around it would hear it too, and dash
+// dies of it.
 func TestRunApartLeavesNothingBehindWhenItIsInterruptedAtItsStart(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -58,7 +59,7 @@ func TestRunApartLeavesNothingBehindWhenItIsInterruptedAtItsStart(t *testing.T) 
 	dir := t.TempDir()
 	started := filepath.Join(dir, "started")
 	standIn(t, dir, started)
-	cmd := exec.Command("script", "-qec", "./run-apart -kafka 127.0.0.1:1", os.DevNull) // where nobody listens
+	cmd := exec.Command("script", "-qec", "exec ./run-apart -kafka 127.0.0.1:1", os.DevNull) // where nobody listens
 	cmd.Env = append(os.Environ(), "SHOP_BIN="+dir)
 	keys, err := cmd.StdinPipe()
 	require.NoError(t, err)
