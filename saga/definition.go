@@ -1,0 +1,80 @@
+package saga
+
+import (
+	"time"
+
+	"github.com/wherry-go/wherry"
+	"github.com/wherry-go/wherry/retry"
+)
+
+// A Definition says what a saga is: its steps, in order, each with what undoes
+// it. S is the saga's state, the payload that it was started with and that its
+// steps change. A Definition is data: an [Engine] runs it, the linter checks it
+// ([Definition.Check]), and [Definition.Mermaid] draws it.
+type Definition[S any] struct {
+	// Name names the saga and its topics. All Definitions of one [Engine] have
+	// the same. Required: letters, digits, '.', '_' and '-'.
+	Name string
+	// Version tells Definitions of one Name apart. A saga keeps the one that it
+	// began with; new ones begin with the highest. 0 means 1.
+	Version int
+	// Start are the events that start a saga, besides [Engine.Start].
+	Start []Trigger[S]
+	// Steps are done one after the other. At least one.
+	Steps []Step[S]
+	// Deadline is how long a saga may take until its pivot is done; after that
+	// it counts as a rejection of the step in hand. 0 means none.
+	Deadline time.Duration
+	// StuckAfter is how long an undo, or a step after the pivot, may fail until
+	// the saga shows as stuck. 0 means 15 minutes.
+	StuckAfter time.Duration
+	// Codec turns S into bytes and back; nil means [wherry.JSON].
+	Codec wherry.Codec
+	// Upcast turns the state of a saga as this Version once wrote it into what
+	// Codec reads today; it leaves alone what is in today's form. nil means
+	// that nothing has changed.
+	Upcast func(state []byte) ([]byte, error)
+}
+
+// A Step is one thing that a saga does.
+type Step[S any] struct {
+	// Name names the step within its Definition; it is part of the idempotency
+	// key of what it does, see [Op]. Required, unique, at most 64 bytes of
+	// letters, digits, '_' and '-'... spaces too; no dots.
+	Name string
+	// Do is what is done: a [Call], an [Emit], a [Local], a [Do] or an [Await].
+	// Required, but in a step with Parallel.
+	Do Action[S]
+	// Undo is what takes it back, when a later step is rejected. It is tried
+	// for ever; it must bear to be done twice, and to find nothing to be undone.
+	Undo Action[S]
+	// NoUndo says that there is nothing to take back: without it, a step before
+	// the pivot needs an Undo.
+	NoUndo bool
+	// Timeout is how long an attempt may take. After it the outcome is unknown:
+	// a step that is Idempotent is tried again, any other is undone. 0 means
+	// that it may take until the saga's Deadline.
+	Timeout time.Duration
+	// Idempotent says that doing it again under the same [Op] changes nothing.
+	Idempotent bool
+	// Retry is for attempts that failed, and for unknown ones of a step that is
+	// Idempotent. The zero Policy makes 3 attempts. After the pivot its
+	// Attempts and Within do not count.
+	Retry retry.Policy
+	// Parallel are steps that are done at the same time; the next stage begins
+	// when all are done. They have no Parallel of their own, and the step that
+	// has them has only a Name and a When.
+	Parallel []Step[S]
+	// When says whether the step is done at all, by the state when it is
+	// reached. nil means yes. It must be pure.
+	When func(S) bool
+	// Pivot is the point of no return: until it is done, what goes wrong is
+	// undone; after it the saga only goes forward. At most one step.
+	Pivot bool
+	// Durable has a Local step wait until what was done before it is committed.
+	// Otherwise a crash may do the Local steps before it once more.
+	Durable bool
+}
+
+// defaultStuckAfter is that of [Definition].StuckAfter.
+const defaultStuckAfter = 15 * time.Minute

@@ -1,0 +1,2 @@
+// Package saga has sagas whose only store is Kafka.
+package saga
