@@ -1,4 +1,4 @@
-package saga_test
+package participants_test
 
 import (
 	"context"
