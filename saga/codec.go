@@ -354,9 +354,9 @@ func (r *reader) waiting(began int64) waiting {
 		topic: r.text(), partition: r.int32(), offset: r.int(), came: r.int() + began,
 		key: r.bytes(), value: r.bytes(),
 	}
-	e.headers = list[header](r, r.count(minHeader))
+	e.headers = list[pair](r, r.count(minHeader))
 	for i := range e.headers {
-		e.headers[i] = header{r.text(), r.text()}
+		e.headers[i] = pair{r.text(), r.text()}
 	}
 	return e
 }

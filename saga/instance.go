@@ -100,10 +100,10 @@ type waiting struct {
 	came       int64
 	partition  int32 // of the topic
 	offset     int64
-	headers    []header
+	headers    []pair
 }
 
-type header struct{ key, value string }
+type pair struct{ key, value string }
 
 // transition is one line of an instance's history.
 type transition struct {
