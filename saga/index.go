@@ -17,7 +17,7 @@ import (
 // one wherever two are held.
 type index struct {
 	partition int32
-	wake      func()       // there is something to be done that the clock does not know of
+	wake      func()        // there is something to be done that the clock does not know of
 	ends      func(p Phase) // a saga ended just now
 
 	mu       sync.Mutex // never held over a call that blocks
