@@ -51,14 +51,14 @@ type verdict struct {
 }
 
 func questions(name string) reqreply.Method[question, told] {
-	return method[question, told](name, kindQuery, func(q question) string { return q.ID })
+	return toOwner[question, told](name, kindQuery, func(q question) string { return q.ID })
 }
 
 func demands(name string) reqreply.Method[demand, verdict] {
-	return method[demand, verdict](name, kindVerb, func(d demand) string { return d.ID })
+	return toOwner[demand, verdict](name, kindVerb, func(d demand) string { return d.ID })
 }
 
-func method[Req, Resp any](name string, k kind, key func(Req) string) reqreply.Method[Req, Resp] {
+func toOwner[Req, Resp any](name string, k kind, key func(Req) string) reqreply.Method[Req, Resp] {
 	return reqreply.Method[Req, Resp]{
 		Topic: inboxTopic(name), ReplyTopic: replyTopic(name), Group: groupOf(name), Codec: tellCodec{}, Key: key,
 		Headers: func(context.Context, Req) []kgo.RecordHeader {

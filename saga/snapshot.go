@@ -1,9 +1,6 @@
 package saga
 
-import (
-	"strconv"
-	"time"
-)
+import "time"
 
 // An Instance is one saga as it was at a time, with its state.
 type Instance[S any] struct {
@@ -56,8 +53,8 @@ type Snapshot struct {
 // Progress is how far one step has come.
 type Progress struct {
 	Step string
-	// Status is one of: waiting, doing, between attempts, done, skipped, rejected,
-	// unknown, undoing, between attempts to undo, undone.
+	// Status is one of: waiting, doing, between (attempts), done, skipped, rejected,
+	// unknown, undoing, undo wait (between attempts to undo), undone.
 	Status string
 	// Doubt is whether the outcome of an attempt is not known.
 	Doubt   bool
@@ -78,7 +75,7 @@ type EarlyEvent struct {
 type Transition struct {
 	At time.Time
 	// What is one of: started, queued, sent, done, skipped, rejected, failed, timed
-	// out, undoing, undone, undo failed, deadline, event waits, ignored, verb,
+	// out, undoing, undone, undo failed, deadline, event (that waits), ignored, verb,
 	// parked, quarantined, stuck, ended.
 	What    string
 	Step    string // "" for none
@@ -111,27 +108,4 @@ func at(millis int64) time.Time {
 		return time.Time{}
 	}
 	return time.UnixMilli(millis)
-}
-
-var statusNames = [...]string{
-	stepWaiting: "waiting", stepDoing: "doing", stepBetween: "between attempts", stepDone: "done", stepSkipped: "skipped",
-	stepRejected: "rejected", stepUnknown: "unknown", stepUndoing: "undoing", stepUndoWait: "between attempts to undo", stepUndone: "undone",
-}
-
-func (s stepStatus) String() string { return named(statusNames[:], int(s)) }
-
-var moveNames = [...]string{
-	moveStarted: "started", moveQueued: "queued", moveSent: "sent", moveDone: "done", moveSkipped: "skipped", moveRejected: "rejected",
-	moveFailed: "failed", moveTimedOut: "timed out", moveUndoing: "undoing", moveUndone: "undone", moveUndoFailed: "undo failed",
-	moveDeadline: "deadline", moveEvent: "event waits", moveIgnored: "ignored", moveVerb: "verb", moveParked: "parked",
-	moveQuarantined: "quarantined", moveStuck: "stuck", moveEnded: "ended",
-}
-
-func (m move) String() string { return named(moveNames[:], int(m)) }
-
-func named(names []string, i int) string {
-	if i < len(names) && names[i] != "" {
-		return names[i]
-	}
-	return strconv.Itoa(i) // of a newer wherry
 }

@@ -81,16 +81,16 @@ func (s Snapshot) Reason() Reason {
 func (s Snapshot) stepReason(i int, p Progress) (r StepReason, ok bool) {
 	r = StepReason{Step: p.Step, Attempt: p.Attempt, Since: p.Began, Next: p.Due}
 	switch p.Status {
-	case statusNames[stepDoing]:
+	case stepDoing.String():
 		r.Since, r.Last = s.attempt(p, "sent", false)
-	case statusNames[stepUndoing]:
+	case stepUndoing.String():
 		r.Undo = true
 		r.Since, r.Last = s.attempt(p, "undoing", false)
-	case statusNames[stepBetween]:
+	case stepBetween.String():
 		r.Between = true
 		r.Attempt++
 		r.Since, r.Last = s.attempt(p, "", true)
-	case statusNames[stepUndoWait]:
+	case stepUndoWait.String():
 		r.Undo, r.Between = true, true
 		r.Attempt++
 		r.Since, r.Last = s.attempt(p, "", true)
