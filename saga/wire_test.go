@@ -67,8 +67,10 @@ func TestInboxRecordsAreUnderstood(t *testing.T) {
 	event := &kgo.Record{
 		Topic: "paid", Partition: 3, Offset: 42, Key: []byte("other"), Value: []byte("{}"), Timestamp: time.UnixMilli(5),
 		Headers: []kgo.RecordHeader{
-			{Key: "tenant", Value: []byte("a")}, {Key: hdr.Only, Value: []byte("x.saga.router")},
-			{Key: hdr.SagaKind, Value: []byte("start")}, {Key: hdr.CorrelationID, Value: []byte("hers")},
+			{Key: "tenant", Value: []byte("a")},
+			{Key: hdr.Only, Value: []byte("x.saga.router")},
+			{Key: hdr.SagaKind, Value: []byte("start")},
+			{Key: hdr.CorrelationID, Value: []byte("hers")},
 		},
 	}
 	reply := &kgo.Record{Topic: "in", Key: []byte("foreign")}
