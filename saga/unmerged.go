@@ -1,8 +1,0 @@
-package saga
-
-import (
-	"context"
-
-)
-
-func (s *shell) sweep(context.Context, *index, []string) error { return nil }
