@@ -164,6 +164,7 @@ func (pl *play) okOp(op Op) []effect {
 
 // no is a rejection, fail a failure.
 func (pl *play) no(step string) []effect { pl.t.Helper(); return pl.noOp(pl.op(step)) }
+
 func (pl *play) noOp(op Op) []effect {
 	pl.t.Helper()
 	return pl.do(input{kind: inReply, op: op, record: answer("", `{"status":"error","code":"sold-out","message":"no more"}`)})
