@@ -133,10 +133,9 @@ func (m *machine) turn() (on bool) {
 		case st.status != stepBetween:
 		case m.onTheEdge(i):
 			return false
-		case st.doubt:
-			m.settle(i, stepUnknown)
 		default:
-			m.settle(i, stepRejected)
+			m.haunted(i)
+			m.notDone(i)
 		}
 	}
 	m.in.phase, m.in.failing, m.in.deadline = Undoing, false, 0
