@@ -23,6 +23,8 @@ type machine struct {
 	sent int
 	// adopted: it had no code until now.
 	adopted bool
+	// lifted: it was parked or quarantined until now.
+	lifted bool
 }
 
 // next changes an instance by an input, and returns what is to be done; it is a

@@ -157,8 +157,8 @@ func (m *machine) again(i int, err error) {
 	st, ps := &m.in.steps[i], &m.p.steps[i]
 	shut := m.shut(i)
 	if shut > 0 && !m.in.failing {
+		m.wait(i, max(m.after(m.pause(i, forever(ps.retry), err)), shut))
 		st.began = 0 // it costs no attempt
-		m.wait(i, shut)
 		return
 	}
 	if m.forever(i) {
@@ -236,9 +236,10 @@ func (m *machine) pause(i int, p retry.Policy, err error) time.Duration {
 	st, part := &m.in.steps[i], p.Jitter
 	elapsed := time.Duration(m.now-st.began) * time.Millisecond
 	p.Jitter = 0
-	wait, cause := p.Next(int(st.tries), elapsed, err)
+	n := max(int(st.tries), 1) // 0: none has counted
+	wait, cause := p.Next(n, elapsed, err)
 	if cause != "" { // permanent, and yet tried again
-		wait, _ = p.Next(int(st.tries), elapsed, errNoAnswer)
+		wait, _ = p.Next(n, elapsed, errNoAnswer)
 	}
 	h := hash(m.in.id, m.p.steps[i].name, fmt.Sprint(m.undoing(), st.attempt))
 	spread := time.Duration(part * float64(wait))
