@@ -74,10 +74,8 @@ func (m *machine) guarded(i input) (err error) {
 		m.withoutCode(i)
 		return nil
 	}
-	if m.in.orphan() {
-		if err := m.adopt(); err != nil {
-			return err
-		}
+	if err := m.adopt(); err != nil {
+		return err
 	}
 	if err := m.take(i); err != nil {
 		return err

@@ -62,6 +62,7 @@ type watched struct {
 	free      time.Time // before this no further attempt may begin
 	retried   bool      // an operator had it tried again
 	touched   bool      // an operator passed it by: nothing is known of it
+	unasked   bool      // it was done before anybody asked
 	held      bool      // a gate was shut, so attempts do not count
 }
 
