@@ -235,6 +235,9 @@ func (h *handling) moved(before uint64) {
 
 // take does what an effect asks for, or puts it aside.
 func (h *handling) take(e effect) error {
+	if e.op.Undo {
+		e.op.Done = !h.in.steps[e.step].doubt
+	}
 	switch e.kind {
 	case effectSend:
 		a := h.plan.steps[e.step].act(e.op.Undo)
