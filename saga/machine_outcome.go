@@ -2,7 +2,6 @@ package saga
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -38,6 +37,7 @@ func (m *machine) done(i int) {
 		what, status = moveUndone, stepUndone
 	}
 	m.note(what, i, m.in.steps[i].attempt, "")
+	m.in.steps[i].doubt = false
 	m.settle(i, status)
 	if i == m.p.pivot && status == stepDone {
 		m.in.deadline = 0
@@ -68,17 +68,42 @@ func (m *machine) rejected(i int, why string) {
 
 // giveUp ends a step that is not done and will not be, or may be done.
 func (m *machine) giveUp(i int, why string) {
-	status := stepRejected
-	if m.in.steps[i].doubt {
-		status = stepUnknown
-	}
-	m.settle(i, status)
 	if m.p.beyond(i) {
 		m.settle(i, stepRejected)
 		m.park(i, why)
 		return
 	}
+	m.notDone(i)
 	m.fail(i, why)
+}
+
+// notDone settles a step that is to be undone if it may be done.
+func (m *machine) notDone(i int) {
+	status := stepRejected
+	if m.in.steps[i].doubt {
+		status = stepUnknown
+	}
+	m.settle(i, status)
+}
+
+// haunt casts doubt on a local step that does not succeed now, where the input
+// may have been handled before and not been committed: perhaps it succeeded
+// then, and with it the local steps after it that would not wait for the commit.
+func (m *machine) haunt(i int) {
+	if !m.e.again || m.undoing() || m.p.steps[i].do.kind != actLocal {
+		return
+	}
+	m.in.steps[i].doubt = true
+	for _, st := range m.p.stages[m.p.steps[i].stage+1:] {
+		for _, j := range st.steps {
+			if m.p.steps[j].do.kind != actLocal || m.p.steps[j].durable {
+				return
+			}
+		}
+		for _, j := range st.steps {
+			m.in.steps[j].doubt = true
+		}
+	}
 }
 
 func (m *machine) park(i int, why string) {
@@ -143,8 +168,8 @@ func (m *machine) again(i int, err error) {
 	st, ps := &m.in.steps[i], &m.p.steps[i]
 	shut := m.shut(i)
 	if shut > 0 && !m.in.failing {
+		m.wait(i, max(m.after(m.pause(i, forever(ps.retry), err)), shut))
 		st.began = 0 // it costs no attempt
-		m.wait(i, shut)
 		return
 	}
 	if m.forever(i) {
@@ -220,9 +245,10 @@ func (m *machine) pause(i int, p retry.Policy, err error) time.Duration {
 	st, part := &m.in.steps[i], p.Jitter
 	elapsed := time.Duration(m.now-st.began) * time.Millisecond
 	p.Jitter = 0
-	wait, cause := p.Next(int(st.tries), elapsed, err)
+	n := max(int(st.tries), 1) // 0: none has counted
+	wait, cause := p.Next(n, elapsed, err)
 	if cause != "" { // permanent, and yet tried again
-		wait, _ = p.Next(int(st.tries), elapsed, errNoAnswer)
+		wait, _ = p.Next(n, elapsed, errNoAnswer)
 	}
 	h := hash(m.in.id, m.p.steps[i].name, fmt.Sprint(m.undoing(), st.attempt))
 	spread := time.Duration(part * float64(wait))
@@ -247,8 +273,7 @@ func (m *machine) pause(i int, p retry.Policy, err error) time.Duration {
 func (m *machine) deadlineOver() {
 	m.in.deadline = 0
 	m.note(moveDeadline, -1, 0, "")
-	why := context.DeadlineExceeded.Error()
-	m.fail(m.firstInHand(), "the saga's deadline: "+why)
+	m.fail(m.firstInHand(), fmt.Sprintf("the saga's deadline of %v is over", m.p.deadline))
 	m.cutShort()
 }
 
@@ -268,13 +293,11 @@ func (m *machine) cutShort() {
 	for _, i := range m.stepsInHand() {
 		st := &m.in.steps[i]
 		edge := i == m.p.pivot && !m.p.steps[i].undoes() && (st.status == stepDoing || st.doubt)
-		switch {
-		case edge, st.status != stepDoing && st.status != stepBetween:
-		case st.status == stepDoing || st.doubt:
-			st.doubt = true
-			m.settle(i, stepUnknown)
-		default:
-			m.settle(i, stepRejected)
+		if edge || st.status != stepDoing && st.status != stepBetween {
+			continue
 		}
+		st.doubt = st.doubt || st.status == stepDoing
+		m.haunt(i)
+		m.notDone(i)
 	}
 }
