@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -48,8 +49,9 @@ type Inspector struct {
 	known  outlines // those that need not be asked for
 	faults error    // of the Engine that it is of
 
-	mu   sync.Mutex
-	line *line
+	there atomic.Bool // the topics exist
+	mu    sync.Mutex
+	line  *line
 }
 
 // line is a Caller that runs as long as somebody holds it.
@@ -139,6 +141,9 @@ func ask[Req, Resp any](ctx context.Context, i *Inspector, m reqreply.Method[Req
 	if err := checkID(id); err != nil {
 		return resp, err
 	}
+	if err := i.exists(ctx); err != nil {
+		return resp, err
+	}
 	caller, release, err := i.hold(ctx)
 	if err != nil {
 		return resp, err
@@ -154,6 +159,28 @@ func ask[Req, Resp any](ctx context.Context, i *Inspector, m reqreply.Method[Req
 		}
 	}
 	return resp, err
+}
+
+// exists reports whether there are sagas of the name, before a reply topic is made
+// for one that is misspelt.
+func (i *Inspector) exists(ctx context.Context) error {
+	if i.there.Load() {
+		return nil
+	}
+	if err := i.check(); err != nil {
+		return err
+	}
+	topic := stateTopic(i.Name)
+	// With the authorized operations it asks a broker, and not what is cached.
+	found, err := kadm.NewClient(i.Client).ListTopics(kadm.WithAuthorizedOps(ctx), topic)
+	switch d := found[topic]; {
+	case err != nil:
+		return fmt.Errorf("looking for %s: %w", topic, err)
+	case errors.Is(d.Err, kerr.UnknownTopicOrPartition):
+		return fmt.Errorf("%w: %s", errNoTopics, topic)
+	}
+	i.there.Store(true) // or what is wrong with it is told by those who read it
+	return nil
 }
 
 // current returns the line of a Caller, nil where it was let go.
