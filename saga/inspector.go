@@ -46,8 +46,8 @@ type Inspector struct {
 	// Logger logs what an operator should know. nil means [slog.Default].
 	Logger *slog.Logger
 
-	known  outlines // those that need not be asked for
-	faults error    // of the Engine that it is of
+	known  []Outline // those that need not be asked for
+	faults error     // of the Engine that it is of
 
 	there atomic.Bool // the topics exist
 	mu    sync.Mutex
@@ -218,10 +218,17 @@ func (i *Inspector) read(id string, record []byte, o *Outline) (Snapshot, error)
 	if err != nil {
 		return Snapshot{Saga: i.Name, ID: id, Offset: -1}, err
 	}
-	if o == nil {
-		o = i.known[in.version]
+	return snapshot(i.Name, in, cmp.Or(o, i.outline(in.version))), nil
+}
+
+// outline returns that of a version, nil where nobody knows it.
+func (i *Inspector) outline(version int) *Outline {
+	for n := range i.known {
+		if i.known[n].Version == version {
+			return &i.known[n]
+		}
 	}
-	return snapshot(i.Name, in, o, in.due()), nil
+	return nil
 }
 
 // Why returns what a saga waits for. It is Get, and [Snapshot.Reason].

@@ -204,11 +204,7 @@ func (i *Inspector) readable(r *kgo.Record, known outlines) (Snapshot, error) {
 	if err != nil {
 		return Snapshot{Saga: i.Name, ID: id, Partition: r.Partition, Offset: r.Offset}, err
 	}
-	o := known[in.version]
-	if o == nil {
-		o = i.known[in.version]
-	}
-	s := snapshot(i.Name, in, o, in.due())
+	s := snapshot(i.Name, in, cmp.Or(known[in.version], i.outline(in.version)))
 	s.Partition, s.Offset = r.Partition, r.Offset
 	return s, nil
 }

@@ -221,7 +221,9 @@ func TestS33_ListAndCountFollowTheStateTopic(t *testing.T) {
 	outlines, err := i.Outlines(patience(t))
 	require.NoError(t, err)
 	require.Len(t, outlines, 1)
-	require.Equal(t, saga.OutlineStep{Name: "pay", Stage: 1, Do: "await paid or declined"}, outlines[0].Steps[1])
+	d := waiting(&l)
+	require.Equal(t, d.Mermaid(), outlines[0].Mermaid)
+	require.Equal(t, saga.OutlineStep{Name: "pay", Stage: 1, Do: "await failure declined, success paid"}, outlines[0].Steps[1])
 	for _, err := range (&saga.Inspector{Client: k.Client(t), Name: "none"}).List(patience(t), saga.Filter{}) {
 		require.ErrorContains(t, err, "do not exist")
 	}
