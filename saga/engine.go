@@ -131,15 +131,15 @@ type shell struct {
 	log         *slog.Logger
 	in          *instruments
 
-	inbox     string
-	outlines  []Outline
-	inspector *Inspector
+	inbox  string
+	lender lender
+	places places
+	clock  *clock
+	gates  *breakers
+	table  *wherry.OwnedTable[[]byte]
+
 	desk      *desk
-	lender    lender
-	places    places
-	clock     *clock
-	gates     *breakers
-	table     *wherry.OwnedTable[[]byte]
+	inspector *Inspector
 
 	root     context.Context                 //nolint:containedctx // the values of Run's, for local steps
 	consumer atomic.Pointer[wherry.Consumer] // while it runs
@@ -197,14 +197,6 @@ func (e *Engine[S]) make() (*shell, error) {
 	s.inbox = inboxTopic(s.name)
 	s.log = cmp.Or(e.Logger, slog.Default()).With("saga", s.name)
 	s.lender.lent = e.Client
-	for _, p := range s.plans {
-		s.outlines = append(s.outlines, p.outline())
-	}
-	var err error
-	if s.desk, err = newDesk(s.name, s.outlines); err != nil {
-		return nil, err
-	}
-	s.inspector = &Inspector{Client: e.Client, Name: s.name, Caller: e.Caller, Topics: e.Topics, Logger: e.Logger, known: s.outlines}
 	s.clock, s.gates = newClock(s.inbox, s.maxActive), newBreakers(e.Gate)
 	s.in = newInstruments(s, e.TracerProvider, e.Propagator, e.MeterProvider)
 	s.table = &wherry.OwnedTable[[]byte]{
@@ -217,7 +209,7 @@ func (e *Engine[S]) make() (*shell, error) {
 		},
 	}
 	s.table.Spec.Partitions = 0
-	return s, nil
+	return s, s.clients(e.Caller)
 }
 
 // profiles are those of all that is called, the default one first.

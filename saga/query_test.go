@@ -16,10 +16,10 @@ import (
 	"github.com/wherry-go/wherry/saga"
 )
 
-// paid ends the step that awaits it, declined refuses it.
+// payment ends the step that awaits it, refusal refuses it.
 var (
-	paid     = wherry.Event[order]{Topic: "paid"}
-	declined = wherry.Event[string]{Topic: "declined"}
+	payment = wherry.Event[order]{Topic: "paid"}
+	refusal = wherry.Event[string]{Topic: "declined"}
 )
 
 // patience is for what has to come about.
@@ -31,21 +31,21 @@ func patience(t testing.TB) context.Context {
 }
 
 // waiting is a saga that reserves, and then awaits to be paid.
-func waiting(l *log) saga.Definition[order] {
+func waiting(l *diary) saga.Definition[order] {
 	return saga.Definition[order]{
 		Name: "trip", Steps: []saga.Step[order]{
-			{Name: "reserve", Do: l.local("reserve", nil), Undo: l.undo("reserve")},
+			{Name: "reserve", Do: l.do("reserve"), Undo: l.undo("reserve")},
 			{Name: "pay", NoUndo: true, Do: saga.Await[order](
-				saga.Success(paid, func(o *order, p order) { o.Total = p.Total }),
-				saga.Failure[order](declined, nil).Because(func(why string) string { return why }),
+				saga.Success(payment, func(o *order, p order) { o.Total = p.Total }),
+				saga.Failure[order](refusal, nil).Because(func(why string) string { return why }),
 			)},
-			{Name: "notify", Do: l.local("notify", nil), NoUndo: true},
+			{Name: "notify", Do: l.do("notify"), NoUndo: true},
 		},
 	}
 }
 
-// engine runs one.
-func engine(t *testing.T, k *kafkatest.Cluster, d saga.Definition[order]) *saga.Engine[order] {
+// serving runs an Engine.
+func serving(t *testing.T, k *kafkatest.Cluster, d saga.Definition[order]) *saga.Engine[order] {
 	t.Helper()
 	e := &saga.Engine[order]{Client: k.Client(t), Definitions: []saga.Definition[order]{d}, Topics: wherry.TopicSpec{Partitions: 3}}
 	kafkatest.Run(t, e)
@@ -55,8 +55,8 @@ func engine(t *testing.T, k *kafkatest.Cluster, d saga.Definition[order]) *saga.
 func TestS33_AStartIsSeenByItsStarter(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, "paid:1", "declined:1")
-	var l log
-	e := engine(t, k, waiting(&l))
+	var l diary
+	e := serving(t, k, waiting(&l))
 	_, err := e.Get(patience(t), "o-0")
 	require.ErrorIs(t, err, saga.ErrNotFound)
 	_, err = e.Wait(patience(t), "o-0")
@@ -79,8 +79,8 @@ func TestS33_AStartIsSeenByItsStarter(t *testing.T) {
 func TestS33_WaitIsToldOfTheEndAndOfWhy(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, "paid:1", "declined:1")
-	var l log
-	e := engine(t, k, waiting(&l))
+	var l diary
+	e := serving(t, k, waiting(&l))
 	type end struct {
 		state order
 		err   error
@@ -97,8 +97,8 @@ func TestS33_WaitIsToldOfTheEndAndOfWhy(t *testing.T) {
 		}
 	}
 	await(t, "six wait", func() bool { return e.Waiting() == 6 })
-	require.NoError(t, saga.Signal(patience(t), e, "good", paid, order{Total: 7}))
-	require.NoError(t, saga.Signal(patience(t), e, "bad", declined, "no money"))
+	require.NoError(t, saga.Signal(patience(t), e, "good", payment, order{Total: 7}))
+	require.NoError(t, saga.Signal(patience(t), e, "bad", refusal, "no money"))
 	for range 3 {
 		got := <-ends["good"]
 		require.NoError(t, got.err)
@@ -123,8 +123,8 @@ func TestS33_WaitIsToldOfTheEndAndOfWhy(t *testing.T) {
 func TestS33_WithoutRunAndFromAnotherProcess(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, "paid:1", "declined:1")
-	var l log
-	engine(t, k, waiting(&l))
+	var l diary
+	serving(t, k, waiting(&l))
 	caller := &reqreply.Caller{Client: k.Client(t)}
 	kafkatest.Run(t, caller)
 	for name, e := range map[string]*saga.Engine[order]{
@@ -135,7 +135,7 @@ func TestS33_WithoutRunAndFromAnotherProcess(t *testing.T) {
 		in, err := e.Get(patience(t), name)
 		require.NoError(t, err)
 		require.Equal(t, saga.Running, in.Phase)
-		require.NoError(t, saga.Signal(patience(t), e, name, paid, order{Total: 1}))
+		require.NoError(t, saga.Signal(patience(t), e, name, payment, order{Total: 1}))
 		s, err := e.Wait(patience(t), name)
 		require.NoError(t, err)
 		require.Equal(t, 1, s.Total)
@@ -146,7 +146,7 @@ func TestS33_WithoutRunAndFromAnotherProcess(t *testing.T) {
 func TestS33_WhereNoEngineRunsThatIsSaid(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, "paid:1", "declined:1")
-	var l log
+	var l diary
 	e := &saga.Engine[order]{Client: k.Client(t), Definitions: []saga.Definition[order]{waiting(&l)}}
 	_, err := e.Get(patience(t), "o-1")
 	require.ErrorContains(t, err, "do not exist")
@@ -173,17 +173,17 @@ func TestS33_WhereNoEngineRunsThatIsSaid(t *testing.T) {
 func TestS33_ListAndCountFollowTheStateTopic(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, "paid:1", "declined:1")
-	var l log
-	e := engine(t, k, waiting(&l))
+	var l diary
+	e := serving(t, k, waiting(&l))
 	for i := range 9 {
 		require.NoError(t, e.Start(patience(t), fmt.Sprint("o-", i), order{Total: i}))
 	}
 	for i := range 3 {
-		require.NoError(t, saga.Signal(patience(t), e, fmt.Sprint("o-", i), paid, order{}))
+		require.NoError(t, saga.Signal(patience(t), e, fmt.Sprint("o-", i), payment, order{}))
 		_, err := e.Wait(patience(t), fmt.Sprint("o-", i))
 		require.NoError(t, err)
 	}
-	require.NoError(t, saga.Signal(patience(t), e, "o-3", declined, "no"))
+	require.NoError(t, saga.Signal(patience(t), e, "o-3", refusal, "no"))
 	_, err := e.Wait(patience(t), "o-3")
 	require.Error(t, err)
 	for i := range 9 {
@@ -233,10 +233,10 @@ func TestS33_ListAndCountFollowTheStateTopic(t *testing.T) {
 func TestS33_AnEndedSagaIsFoundInTheTopic(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, "paid:1", "declined:1")
-	var l log
-	e := engine(t, k, waiting(&l))
+	var l diary
+	e := serving(t, k, waiting(&l))
 	require.NoError(t, e.Start(patience(t), "o-1", order{}))
-	require.NoError(t, saga.Signal(patience(t), e, "o-1", paid, order{Total: 3}))
+	require.NoError(t, saga.Signal(patience(t), e, "o-1", payment, order{Total: 3}))
 	_, err := e.Wait(patience(t), "o-1")
 	require.NoError(t, err)
 	e.ForgetRecent()
@@ -255,8 +255,8 @@ func TestS33_AnEndedSagaIsFoundInTheTopic(t *testing.T) {
 func TestS33_AnAnswerIsCommittedOrNone(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, "paid:1", "declined:1")
-	var l log
-	e := engine(t, k, waiting(&l))
+	var l diary
+	e := serving(t, k, waiting(&l))
 	require.NoError(t, e.Start(patience(t), "o-1", order{}))
 	_, err := e.Get(patience(t), "o-1")
 	require.NoError(t, err)

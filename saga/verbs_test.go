@@ -31,8 +31,8 @@ func verbs(in saga.Instance[order]) (lines []string) {
 func TestS35_CancelUndoesWhatWasDoneOnce(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, "paid:1", "declined:1")
-	var l log
-	e := engine(t, k, waiting(&l))
+	var l diary
+	e := serving(t, k, waiting(&l))
 	require.NoError(t, e.Start(patience(t), "o-1", order{}))
 	once := ada
 	once.ID = "ticket-7"
@@ -42,7 +42,7 @@ func TestS35_CancelUndoesWhatWasDoneOnce(t *testing.T) {
 	require.ErrorAs(t, err, &abort)
 	require.Equal(t, "pay", abort.Step)
 	require.ErrorContains(t, err, "undo by ada: the customer called")
-	require.Equal(t, []string{"reserve", "undo reserve"}, l.get())
+	require.Equal(t, []string{"reserve", "undo reserve"}, l.of("o-1"))
 	in, err := e.Get(patience(t), "o-1")
 	require.NoError(t, err)
 	require.Equal(t, []string{"undo by ada: the customer called"}, verbs(in))
@@ -58,8 +58,8 @@ func TestS35_CancelUndoesWhatWasDoneOnce(t *testing.T) {
 func TestS35_AVerbOfOneIDIsAppliedOnce(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, "paid:1", "declined:1")
-	var l log
-	e := engine(t, k, waiting(&l))
+	var l diary
+	e := serving(t, k, waiting(&l))
 	require.NoError(t, e.Start(patience(t), "o-1", order{}))
 	once := ada
 	once.ID = "ticket-7"
@@ -76,16 +76,16 @@ func TestS35_AVerbOfOneIDIsAppliedOnce(t *testing.T) {
 func TestS35_PauseHoldsWhatComesNext(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, "paid:1", "declined:1")
-	var l log
-	e := engine(t, k, waiting(&l))
+	var l diary
+	e := serving(t, k, waiting(&l))
 	require.NoError(t, e.Start(patience(t), "o-1", order{}))
 	require.NoError(t, e.Pause(patience(t), "o-1", ada))
-	require.NoError(t, saga.Signal(patience(t), e, "o-1", paid, order{Total: 5}))
+	require.NoError(t, saga.Signal(patience(t), e, "o-1", payment, order{Total: 5}))
 	why, err := e.Why(patience(t), "o-1")
 	require.NoError(t, err)
 	require.True(t, why.Paused)
 	require.Contains(t, why.String(), "it is paused")
-	require.Equal(t, []string{"reserve"}, l.get(), "what came was taken in, and nothing begun")
+	require.Equal(t, []string{"reserve"}, l.of("o-1"), "what came was taken in, and nothing begun")
 	require.NoError(t, e.Resume(patience(t), "o-1", ada))
 	s, err := e.Wait(patience(t), "o-1")
 	require.NoError(t, err)
@@ -95,8 +95,8 @@ func TestS35_PauseHoldsWhatComesNext(t *testing.T) {
 func TestS35_SkipAndCompleteSettleTheStepInHand(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, "paid:1", "declined:1")
-	var l log
-	e := engine(t, k, waiting(&l))
+	var l diary
+	e := serving(t, k, waiting(&l))
 	require.NoError(t, e.Start(patience(t), "o-1", order{}))
 	by := ada
 	by.Step = "notify"
@@ -141,7 +141,7 @@ func TestS35_RetryTriesAtOnceAndWhySaysWhatItWaitedFor(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t)
 	var mended atomic.Bool
-	e := engine(t, k, failing(&mended))
+	e := serving(t, k, failing(&mended))
 	require.NoError(t, e.Start(patience(t), "o-1", order{}))
 	why, err := e.Why(patience(t), "o-1")
 	require.NoError(t, err)
@@ -159,8 +159,8 @@ func TestS35_RetryTriesAtOnceAndWhySaysWhatItWaitedFor(t *testing.T) {
 func TestS35_PurgeForgets(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, "paid:1", "declined:1")
-	var l log
-	e := engine(t, k, waiting(&l))
+	var l diary
+	e := serving(t, k, waiting(&l))
 	require.NoError(t, e.Start(patience(t), "o-1", order{}))
 	waits := make(chan error, 1)
 	go func() {
@@ -177,7 +177,7 @@ func TestS35_PurgeForgets(t *testing.T) {
 	require.Empty(t, c.Phases)
 
 	require.NoError(t, e.Start(patience(t), "o-1", order{}), "it may begin anew")
-	require.NoError(t, saga.Signal(patience(t), e, "o-1", paid, order{}))
+	require.NoError(t, saga.Signal(patience(t), e, "o-1", payment, order{}))
 	_, err = e.Wait(patience(t), "o-1")
 	require.NoError(t, err)
 	require.NoError(t, e.Purge(patience(t), "o-1", ada), "also one that has ended")
@@ -200,11 +200,11 @@ func TestS35_WhoAndWhyAreAsked(t *testing.T) {
 func TestS33_SignalsAreEvents(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, "paid:1", "declined:1")
-	var l log
-	e := engine(t, k, waiting(&l))
+	var l diary
+	e := serving(t, k, waiting(&l))
 	require.ErrorContains(t, saga.Signal(patience(t), e, "o-1", wherry.Event[string]{Topic: "elsewhere"}, ""), `no Definition has a trigger or an outcome of topic "elsewhere"`)
-	require.ErrorContains(t, saga.Signal(patience(t), e, "\x00", paid, order{}), "zero byte")
-	require.NoError(t, saga.Signal(patience(t), e, "o-1", paid, order{Total: 3}))
+	require.ErrorContains(t, saga.Signal(patience(t), e, "\x00", payment, order{}), "zero byte")
+	require.NoError(t, saga.Signal(patience(t), e, "o-1", payment, order{Total: 3}))
 	why, err := e.Why(patience(t), "o-1")
 	require.NoError(t, err)
 	require.Equal(t, saga.Early, why.Phase)
