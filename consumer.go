@@ -281,7 +281,13 @@ func (c *Consumer) prepare() (*run, error) {
 	r := newRun(c, setup)
 	for topic, of := range routes {
 		r.handlers[topic] = chain(router(of), c.Policies)
-		r.routes[topic] = of[0]
+		first := of[0]
+		for _, route := range of[1:] {
+			if first.Key == nil {
+				first.Key = route.Key
+			}
+		}
+		r.routes[topic] = first
 	}
 	for topic, hop := range setup.hops {
 		r.handlers[topic] = r.handlers[hop.As]

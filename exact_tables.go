@@ -20,18 +20,54 @@ type tables struct {
 	warm   map[string]map[int32]*table.Part // given up in the last rebalance
 	states map[int32]int64                  // grows when writes to partition n are rolled back
 	left   map[int32]int64                  // records to be read back
+
+	making  map[string]func(partition int32) TableIndex // by topic; nil without one
+	indexes map[*table.Part]TableIndex
 }
 
 func newTables(owned []Owned) tables {
 	t := tables{
 		parts: map[string]map[int32]*table.Part{}, warm: map[string]map[int32]*table.Part{},
 		states: map[int32]int64{}, left: map[int32]int64{},
+		making: map[string]func(int32) TableIndex{}, indexes: map[*table.Part]TableIndex{},
 	}
 	for _, o := range owned {
 		name := o.owned().Name
+		t.making[name] = o.index()
 		t.parts[name], t.warm[name] = map[int32]*table.Part{}, map[int32]*table.Part{}
 	}
 	return t
+}
+
+// part makes an empty part.
+func (t *tables) part(topic string, n int32) *table.Part {
+	if t.making[topic] == nil {
+		return table.NewPart(nil)
+	}
+	index := t.making[topic](n)
+	part := table.NewPart(index)
+	t.indexes[part] = index
+	return part
+}
+
+// tell tells the index of a part, if it has one, whether it is owned.
+func (t *tables) tell(part *table.Part, owned bool) {
+	if index := t.indexes[part]; index != nil {
+		index.Owned(owned)
+	}
+}
+
+// forget drops the parts that were kept from the last rebalance and are not
+// owned again.
+func (t *tables) forget() {
+	for topic, warm := range t.warm {
+		for n, part := range warm {
+			if t.parts[topic][n] != part {
+				delete(t.indexes, part)
+			}
+		}
+		clear(warm)
+	}
 }
 
 // state is never 0.
@@ -119,6 +155,7 @@ func (x *exact) giveUp(gone []*partition) {
 			if part := parts[n]; part != nil {
 				delete(parts, n)
 				x.tables.warm[topic][n] = part
+				x.tables.tell(part, false)
 			}
 		}
 	}
@@ -147,7 +184,7 @@ func (x *exact) restore(ctx context.Context, partitions []int32) error {
 				continue
 			}
 			if parts[n] = x.tables.warm[topic][n]; parts[n] == nil {
-				parts[n] = table.NewPart()
+				parts[n] = x.tables.part(topic, n)
 				x.tables.warm[topic][n] = parts[n] // it goes on where a rebalance ends it
 			}
 		}
@@ -165,14 +202,15 @@ func (x *exact) restore(ctx context.Context, partitions []int32) error {
 		}
 		x.mu.Lock()
 		maps.Copy(x.tables.parts[topic], parts)
+		for _, part := range parts {
+			x.tables.tell(part, true)
+		}
 		clear(x.tables.left)
 		x.mu.Unlock()
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for topic := range x.tables.warm {
-		clear(x.tables.warm[topic]) // another member has these by now
-	}
+	x.tables.forget() // another member has these by now
 	return nil
 }
 

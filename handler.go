@@ -36,6 +36,12 @@ type Route struct {
 	// error of cause [CauseUndecodable]. At most one route of a topic, the last
 	// one, has none. It must be pure and safe for concurrent use.
 	Match func(r *kgo.Record) bool
+	// Key, if set, returns what [ByKey] orders the records of Topic by, in place
+	// of their keys: those for which it returns the same are handled one after
+	// the other, and nil is in no order. It is called for records of delay topics
+	// too. Of several routes of a topic the first that has one counts. It must be
+	// pure, quick and safe for concurrent use.
+	Key func(r *kgo.Record) []byte
 	// Size and Linger are of batches, see [Event.Batch]: how many records at
 	// most, and how long fewer wait for more. Size 0 means one by one.
 	Size   int

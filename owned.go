@@ -45,10 +45,37 @@ type OwnedTable[V any] struct {
 	Codec Codec
 	// Spec says more of the topic to be made: its replicas and settings.
 	Spec TopicSpec
+	// Index, if set, makes what the owner keeps beside each partition: it is
+	// called when one is assigned for the first time, or anew. nil means nothing.
+	Index func(partition int32) TableIndex
+}
+
+// A TableIndex is what the owner of a table keeps beside one of its partitions,
+// such as what is due in it, and when. It sees what is committed, and nothing
+// else. Its methods are called one after the other and must not block.
+type TableIndex interface {
+	// Take is called with each record of the partition: as it is read back, and
+	// once its transaction is committed. A record without a Value deletes its
+	// key. The record must not be kept or changed.
+	//
+	// Where keep is false the table does not have the record in memory: to its
+	// Get and All the key is not there, while the topic has it.
+	Take(r *kgo.Record) (keep bool)
+	// Reset forgets all: the partition is read from the start.
+	Reset()
+	// Owned tells when the partition was read back, before its first record is
+	// handled, and when it was taken away. After that it may be read on, and be
+	// owned once more. It is not told of the end of Run.
+	Owned(yes bool)
 }
 
 // Owned is an [OwnedTable] of any type.
-type Owned interface{ owned() TopicSpec }
+type Owned interface {
+	owned() TopicSpec
+	index() func(partition int32) TableIndex
+}
+
+func (t *OwnedTable[V]) index() func(int32) TableIndex { return t.Index }
 
 func (t *OwnedTable[V]) owned() TopicSpec {
 	spec := t.Spec

@@ -44,7 +44,7 @@ func (r *run) openLane(tp topicPartition, member string) *partition {
 	route, hop := r.routes[tp.topic], r.setup.hops[tp.topic]
 	cfg := lane.Config{
 		Work: r.worker(p), Order: lane.Order(r.c.Order), Pool: r.pool,
-		Size: route.Size, Linger: route.Linger,
+		Key: route.Key, Size: route.Size, Linger: route.Linger,
 		Until: r.working, Finished: r.progressed,
 		MaxRecords: r.c.maxHeld(), MaxBytes: maxHeldBytes, MaxSpan: r.c.maxSpan(), Room: r.madeRoom,
 	}

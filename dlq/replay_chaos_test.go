@@ -60,7 +60,9 @@ func TestReplayOnce_WhateverHappensToAnyNumberOfRuns(t *testing.T) {
 		rounds = 20
 	}
 	var ended, busy, taken, others int
-	for seed := range rounds {
+	// A takeover is rare: 0 and 2 were seen in 50 rounds, 13 in 150. Further rounds are made until
+	// everything has happened, or it is clear that it does not.
+	for seed := 0; seed < rounds || min(ended, busy, taken, others) == 0 && seed < 10*rounds; seed++ {
 		kafkatest.Test(t, deskTopics, func(t *testing.T, k *kafkatest.Cluster) {
 			k.WallLimit(time.Minute)
 			random := rand.New(rand.NewPCG(uint64(seed), 7))

@@ -33,6 +33,8 @@ type Config struct {
 	Work  Work
 	Order Order
 	Pool  *Pool
+	// Key is what ByKey orders by; nil means the record's key.
+	Key func(*kgo.Record) []byte
 	// Size is how many records are begun together as one Unit, and Linger how
 	// long fewer may wait for more. 0 means 1.
 	Size   int
@@ -240,8 +242,8 @@ func (l *Lane) admit(it *Item) {
 	if l.Linger > 0 {
 		it.due = time.Now().Add(l.Linger).UnixNano()
 	}
-	if l.Order == ByKey && it.Record.Key != nil {
-		hash := maphash.Bytes(seed, it.Record.Key)
+	if key := l.key(it.Record); key != nil {
+		hash := maphash.Bytes(seed, key)
 		it.hash, it.line = hash, l.lines[hash]
 		if it.line == nil {
 			it.line = &line{}
@@ -254,6 +256,17 @@ func (l *Lane) admit(it *Item) {
 		it.line.holder = it
 	}
 	l.fresh.push(it)
+}
+
+// key names the line that a record belongs to, nil for none.
+func (l *Lane) key(r *kgo.Record) []byte {
+	switch {
+	case l.Order != ByKey:
+		return nil
+	case l.Key != nil:
+		return l.Key(r)
+	}
+	return r.Key
 }
 
 // setAlarm wakes the lane when the first of the delayed records is due.

@@ -26,6 +26,8 @@ type Part struct {
 	writes    int                // how many are pending
 	partition int32
 
+	index Index // nil for none
+
 	next  int64        // the log is taken in below it
 	own   bool         // whether what is right below next is the last record of a transaction of ours
 	start int64        // of the log, as far as known
@@ -40,8 +42,16 @@ type write struct {
 	tomb bool
 }
 
-// NewPart returns an empty Part.
-func NewPart() *Part { return &Part{committed: map[string]packed{}} }
+// An Index is kept beside a Part. It is called under the Part's lock.
+type Index interface {
+	// Take is given each committed record, and says whether the Part keeps it.
+	Take(r *kgo.Record) (keep bool)
+	// Reset forgets all.
+	Reset()
+}
+
+// NewPart returns an empty Part. index may be nil.
+func NewPart(index Index) *Part { return &Part{committed: map[string]packed{}, index: index} }
 
 // Get returns what key has: its last pending write, or else what is committed.
 // The Entry is a copy; the Offset of one that is pending is -1, and its Millis
@@ -214,7 +224,8 @@ func (p *Part) settle(r *kgo.Record) {
 
 // take makes a committed record the last of its key.
 func (p *Part) take(r *kgo.Record) {
-	if r.Value == nil {
+	keep := p.index == nil || p.index.Take(r)
+	if r.Value == nil || !keep {
 		delete(p.committed, string(r.Key))
 		return
 	}

@@ -87,7 +87,7 @@ func (m *model) produce(rs []*kgo.Record, as, intrude byte) {
 // play plays moves of two bytes on a Part and on the model and compares them
 // after each.
 func play(t require.TestingT, moves []byte) {
-	p, m := table.NewPart(), &model{committed: map[string]string{}}
+	p, m := table.NewPart(nil), &model{committed: map[string]string{}}
 	for i := 0; i+1 < len(moves); i += 2 {
 		move, detail := moves[i]%8, moves[i+1]
 		switch move {
@@ -170,7 +170,7 @@ func FuzzPartKeepsRecordsAsTheyAre(f *testing.F) {
 			r.Headers[1].Value = nil
 		}
 		want := table.Entry{Value: value, Headers: r.Headers, Partition: 3, Offset: offset, Millis: millis}
-		p := table.NewPart()
+		p := table.NewPart(nil)
 		p.Write(r)
 		e, ok := p.Get(key)
 		require.True(t, ok)
@@ -192,7 +192,7 @@ func FuzzPartKeepsRecordsAsTheyAre(f *testing.F) {
 func TestPartFromManyGoroutines(t *testing.T) {
 	t.Parallel()
 	const writers, rounds = 4, 200
-	p := table.NewPart()
+	p := table.NewPart(nil)
 	var users sync.WaitGroup
 	var log sync.Mutex // the transactions, one at a time
 	var offset int64

@@ -29,7 +29,7 @@ func sent(offset int64, rs ...*kgo.Record) []*kgo.Record {
 
 func TestPartShowsWhatIsPendingUntilItIsDecided(t *testing.T) {
 	t.Parallel()
-	p := table.NewPart()
+	p := table.NewPart(nil)
 	a1, b1, a2, bGone := unsent("a", "1"), unsent("b", "1"), unsent("a", "2"), unsent("b")
 	for _, r := range []*kgo.Record{a1, b1, a2} {
 		p.Write(r)
@@ -64,7 +64,7 @@ func TestPartShowsWhatIsPendingUntilItIsDecided(t *testing.T) {
 
 func TestPartCopiesWhatItShows(t *testing.T) {
 	t.Parallel()
-	p := table.NewPart()
+	p := table.NewPart(nil)
 	r := unsent("a", "1")
 	r.Headers = []kgo.RecordHeader{{Key: "h", Value: []byte("v")}}
 	p.Write(r)
@@ -86,7 +86,7 @@ func TestPartCopiesWhatItShows(t *testing.T) {
 
 func TestPartRangesOverACopy(t *testing.T) {
 	t.Parallel()
-	p := table.NewPart()
+	p := table.NewPart(nil)
 	p.Write(unsent("a", "1"))
 	p.Write(unsent("b", "1"))
 	n := 0
@@ -108,7 +108,7 @@ func TestPartRangesOverACopy(t *testing.T) {
 // when its handlers have run again already.
 func TestPartTakesInWhatIsNotPending(t *testing.T) {
 	t.Parallel()
-	p := table.NewPart()
+	p := table.NewPart(nil)
 	first := unsent("a", "1")
 	p.Write(first)
 	p.Rollback()

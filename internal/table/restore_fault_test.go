@@ -34,7 +34,7 @@ func TestRestoreReturnsWhatTryingAgainCannotMend(t *testing.T) {
 			inBubble(t, func(t *testing.T, v *virtual) {
 				write(t, v.cl, 0, "a", "1")
 				v.Fault(test.fault)
-				part := table.NewPart()
+				part := table.NewPart(nil)
 				err := v.restore(t, part)
 				require.ErrorIs(t, err, test.want)
 				require.ErrorContains(t, err, "restoring table accounts: ")
@@ -61,7 +61,7 @@ func TestRestoreTriesAgainWhatPasses(t *testing.T) {
 				cl := v.anew(t)
 				fault.Count = 3
 				h := v.Fault(fault)
-				part := table.NewPart()
+				part := table.NewPart(nil)
 				require.NoError(t, table.Restore(t.Context(), cl, nil, "accounts", map[int32]*table.Part{0: part}, quiet, nil))
 				require.Equal(t, map[string]string{"a": "1"}, values(part))
 				require.Equal(t, 3, h.Hits())
@@ -120,7 +120,7 @@ func TestRestoreReturnsBatchesThatDoNotDecode(t *testing.T) {
 				p.RecordBatches[16] = 2  // a record batch, whose checksum is wrong
 			}
 		})
-		err := v.restore(t, table.NewPart())
+		err := v.restore(t, table.NewPart(nil))
 		require.ErrorContains(t, err, "a batch of partition 0 does not decode")
 		require.ErrorContains(t, err, "crc")
 	})
@@ -135,7 +135,7 @@ func TestRestoreReturnsLostRecordsAndThenBeginsAtTheStart(t *testing.T) {
 		tx := v.anew(t, kgo.TransactionalID("tx")) // for it, Restore waits
 		require.NoError(t, tx.BeginTransaction())
 		write(t, tx, 0, "a", "2")
-		part, done := table.NewPart(), make(chan error, 1)
+		part, done := table.NewPart(nil), make(chan error, 1)
 		fenced := v.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Err: kerr.FencedLeaderEpoch, Count: 1, When: func(kmsg.Request) bool { return part.Next() == 2 }})
 		v.ControlKey(int16(kmsg.OffsetForLeaderEpoch), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
 			req := kreq.(*kmsg.OffsetForLeaderEpochRequest)

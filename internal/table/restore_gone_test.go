@@ -133,7 +133,7 @@ func TestRestoreOfRecordsThatAreDeletedMeanwhile(t *testing.T) {
 					write(t, v.cl, 0, strconv.Itoa(i), strconv.Itoa(i))
 				}
 				begun, release := v.held()
-				part, done := table.NewPart(), make(chan error, 1)
+				part, done := table.NewPart(nil), make(chan error, 1)
 				go func() { done <- v.restore(t, part) }()
 				<-begun
 				synctest.Wait()
@@ -153,7 +153,7 @@ func TestRestoreOfATopicThatIsMadeAnewMeanwhile(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			inBubble(t, func(t *testing.T, v *virtual) {
-				part := table.NewPart()
+				part := table.NewPart(nil)
 				write(t, v.cl, 0, "old", "1")
 				require.NoError(t, v.restore(t, part))
 				write(t, v.cl, 0, "older", "1")
@@ -236,7 +236,7 @@ func TestRestoreOfWhatCompactionLeft(t *testing.T) {
 				test.write(t, v)
 				<-time.After(time.Hour)
 				v.Compact()
-				part := table.NewPart()
+				part := table.NewPart(nil)
 				require.NoError(t, v.restore(t, part))
 				require.Equal(t, test.want, values(part))
 				require.Equal(t, v.PartitionInfo("accounts", 0).HighWatermark, part.Next())

@@ -59,7 +59,7 @@ func transact(t testing.TB, k *kafkatest.Cluster, id string, writes func(cl *kgo
 func newParts(n int32) map[int32]*table.Part {
 	parts := map[int32]*table.Part{}
 	for p := range n {
-		parts[p] = table.NewPart()
+		parts[p] = table.NewPart(nil)
 	}
 	return parts
 }

@@ -94,7 +94,7 @@ func TestRestoreWaitsForOpenTransactionsBecauseTheLastStableOffsetIsNotEnough(t 
 			require.EqualValues(t, 2, stable["accounts"][0].Offset)
 			require.EqualValues(t, 6, end(t, k, 0))
 
-			r := start(t.Context(), k.Client(t), table.NewPart())
+			r := start(t.Context(), k.Client(t), table.NewPart(nil))
 			r.stuckAt(t, 4, 3) // longer than it takes to ask what is left
 			require.Equal(t, map[string]string{"a": "1", "c": "4"}, values(r.part))
 			decide(test.end)
@@ -143,7 +143,7 @@ func TestRestoreGoesOnAfterItsContextEnded(t *testing.T) {
 	want := newParts(1)
 	restore(t, k, want)
 
-	part := table.NewPart()
+	part := table.NewPart(nil)
 	stop := errors.New("the partition was revoked")
 	for i, last := 0, int64(0); ; i++ {
 		require.Less(t, i, 10)
@@ -196,7 +196,7 @@ func TestRestoreFollowsALeaderThatMoves(t *testing.T) {
 	restore(t, k, want)
 	reading, moved := make(chan struct{}), make(chan struct{})
 	hook := &polled{n: 300, f: func() { close(reading); <-moved }}
-	r := start(limited(t), k.Client(t), table.NewPart(), append(small(), kgo.WithHooks(hook))...)
+	r := start(limited(t), k.Client(t), table.NewPart(nil), append(small(), kgo.WithHooks(hook))...)
 	<-reading
 	k.MoveLeader(t, "accounts", 0, other)
 	close(moved)
@@ -215,7 +215,7 @@ func TestRestoreOutlivesALostLeader(t *testing.T) {
 	restore(t, k.Cluster, want)
 	reading, killed := make(chan struct{}), make(chan struct{})
 	hook := &polled{n: 300, f: func() { close(reading); <-killed }}
-	r := start(limited(t), k.Client(t), table.NewPart(), append(small(), kgo.WithHooks(hook))...)
+	r := start(limited(t), k.Client(t), table.NewPart(nil), append(small(), kgo.WithHooks(hook))...)
 	<-reading
 	k.Kill(t, k.Leader(t, "accounts", 0))
 	close(killed)

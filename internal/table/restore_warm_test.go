@@ -24,7 +24,7 @@ type owner struct {
 
 func newOwner(t *testing.T, k *kafkatest.Cluster, id string) *owner {
 	t.Helper()
-	return &owner{manual(t, k, kgo.TransactionalID(id)), table.NewPart()}
+	return &owner{manual(t, k, kgo.TransactionalID(id)), table.NewPart(nil)}
 }
 
 // transact writes rs in a transaction and ends it.
@@ -210,7 +210,7 @@ func TestRestoreDoesNotTrustAPartThatMayHaveMissedATombstone(t *testing.T) {
 			inBubble(t, func(t *testing.T, v *virtual) {
 				write(t, v.cl, 0, "stays", "1")
 				write(t, v.cl, 0, "a", "1")
-				part := table.NewPart()
+				part := table.NewPart(nil)
 				require.NoError(t, v.restore(t, part))
 				if test.before != nil {
 					test.before(t, v, part)

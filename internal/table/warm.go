@@ -57,6 +57,9 @@ func (p *Part) reset() {
 
 func (p *Part) forget() {
 	p.committed = map[string]packed{}
+	if p.index != nil {
+		p.index.Reset()
+	}
 	p.next, p.start, p.own = 0, 0, false
 }
 
@@ -97,6 +100,9 @@ func (p *Part) trim(start int64) {
 	for key, c := range p.committed {
 		if c.offset(len(key)) < start {
 			delete(p.committed, key)
+			if p.index != nil {
+				p.index.Take(&kgo.Record{Key: []byte(key), Partition: p.partition})
+			}
 		}
 	}
 	p.start, p.next = start, max(p.next, start)
