@@ -68,7 +68,7 @@ func TestS21_CommandsAreRequestsToOrdinaryHandlers(t *testing.T) {
 							got.add(ctx)
 							switch {
 							case o.Total == 2 && len(got.ops) < 3:
-								return "", failed // which the saga tries again
+								return "", errFailed // which the saga tries again
 							case o.Total == 3:
 								return "", &reqreply.Error{Code: "broke", Message: "no money"}
 							}
