@@ -29,7 +29,7 @@ func (s *shell) handle(ctx context.Context, r *kgo.Record) error {
 	}
 	h := &handling{shell: s, ctx: ctx, r: r, message: m, index: x, now: time.Now()}
 	if err := h.load(); err != nil {
-		return err
+		return s.unreadable(ctx, r, m, err)
 	}
 	ctx, end := s.in.handling(ctx, h)
 	h.ctx = ctx
@@ -80,6 +80,9 @@ func (h *handling) load() (err error) {
 	if !ok {
 		h.ended = h.index.lookupEnded(h.id)
 		h.in, h.plan = &instance{id: h.id, whyStep: -1}, h.latest
+		if h.ended != nil {
+			h.in.phase = h.ended.phase // for verbs
+		}
 		return nil
 	}
 	h.before = value
@@ -101,7 +104,7 @@ func (h *handling) do() error {
 		if h.before == nil || h.ended != nil {
 			in = nil
 		}
-		return h.shell.answer(h.ctx, h.r, in, h.ended)
+		return h.answer(h.ctx, h.r, in, h.ended)
 	}
 	if h.ended != nil && h.kind != kindVerb {
 		return h.over()
@@ -299,15 +302,11 @@ func (h *handling) work() error {
 		if len(now) == 0 {
 			return nil
 		}
-		results, err := h.shell.locals(h.ctx, h.plan, h.in, now)
+		results, fault := h.shell.locals(h.ctx, h.plan, h.in, now)
 		if cause := context.Cause(h.ctx); cause != nil {
 			return cause // nothing of it counts
 		}
-		if err != nil {
-			h.fault = err
-			return nil
-		}
-		h.now = time.Now()
+		h.fault, h.now = fault, time.Now()
 		for _, i := range results {
 			h.feed(i)
 		}
@@ -333,7 +332,7 @@ func (h *handling) keep() error {
 		return h.quarantine(err)
 	}
 	if h.kind == kindVerb {
-		if err := h.shell.answered(h.ctx, h.r, h.in, h.refused); err != nil {
+		if err := h.answered(h.ctx, h.r, h.in, h.refused); err != nil {
 			return err
 		}
 	}
@@ -353,7 +352,10 @@ func unusable(err error) bool {
 func (h *handling) put() error {
 	switch {
 	case h.forget:
-		return h.table.Delete(h.ctx, h.id)
+		if err := h.table.Delete(h.ctx, h.id); err != nil {
+			return err
+		}
+		return h.desk.tell(h.ctx, h.id, told{})
 	case h.ended != nil || h.in.phase == 0:
 		return nil
 	}
@@ -365,7 +367,7 @@ func (h *handling) put() error {
 		return err
 	}
 	if h.in.phase.Ended() {
-		return h.shell.settled(h.ctx, h.in)
+		return h.settled(h.ctx, h.in)
 	}
 	return nil
 }

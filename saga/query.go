@@ -33,9 +33,10 @@ const maxWaits = 10_000
 // it must not fail for them. Whom it leaves out asks again.
 const maxTold = 256 << 10
 
-func newDesk(name string, all outlines) (*desk, error) {
+func newDesk(name string, all []Outline) (*desk, error) {
 	d := &desk{name: name, questions: questions(name), outlines: map[int][]byte{}, waits: map[string][]reqreply.Asker[told]{}}
 	for _, o := range all {
+		o.Mermaid = "" // which nobody asks an owner for
 		b, err := json.Marshal(o)
 		if err != nil {
 			return nil, err
@@ -44,7 +45,10 @@ func newDesk(name string, all outlines) (*desk, error) {
 	}
 	d.routes = map[kind]wherry.Route{
 		kindQuery: d.questions.Handler(d.question),
-		kindVerb:  demands(name).Handler(func(ctx context.Context, _ demand) (verdict, error) { return askedFrom(ctx).verdict, nil }),
+		kindVerb: demands(name).Handler(func(ctx context.Context, _ demand) (verdict, error) {
+			a := askedFrom(ctx)
+			return a.verdict, a.failed()
+		}),
 	}
 	return d, nil
 }
@@ -56,10 +60,19 @@ func (d *desk) prepare(setup *wherry.Setup) error {
 
 // asked is what an answer is made of.
 type asked struct {
+	fault     error // the saga cannot be read
 	in        *instance
 	ended     *endedInfo
 	partition int32
 	verdict   verdict
+}
+
+// failed is the answer where the saga cannot be read.
+func (a *asked) failed() error {
+	if a.fault == nil {
+		return nil
+	}
+	return &reqreply.Error{Code: string(wherry.CauseUndecodable), Message: a.fault.Error()}
 }
 
 type askedKey struct{}
@@ -79,6 +92,11 @@ func (d *desk) answer(ctx context.Context, r *kgo.Record, in *instance, ended *e
 	return d.routes[kindQuery].Handler(ctx, r)
 }
 
+// unreadable answers a query or a verb for a saga that cannot be read.
+func (d *desk) unreadable(ctx context.Context, r *kgo.Record, k kind, fault error) error {
+	return d.routes[k].Handler(context.WithValue(ctx, askedKey{}, &asked{fault: fault}), r)
+}
+
 // answerVerb answers a record of kind verb, refused "" where it was applied. It
 // is the last thing that is staged for it.
 func (d *desk) answerVerb(ctx context.Context, r *kgo.Record, refused string) error {
@@ -95,20 +113,22 @@ func readVerb(r *kgo.Record) (verb, error) {
 func (d *desk) question(ctx context.Context, q question) (told, error) {
 	a := askedFrom(ctx)
 	switch in := a.in; {
+	case a.fault != nil:
+		return told{}, a.failed()
 	case in != nil && in.phase != 0 && (!q.Wait || in.phase.Ended()):
 		return told{encodeInstance(in), d.outlines[in.version]}, nil
 	case in != nil && in.phase > Early:
 		return d.wait(ctx, in.id)
 	case a.ended != nil && a.ended.value != nil:
-		return d.tell(a.ended.value), nil
+		return d.told(a.ended.value), nil
 	case a.ended != nil:
 		return told{}, endedAnswer(q.ID, a.ended, a.partition)
 	}
 	return told{}, &reqreply.Error{Code: codeNotFound, Message: ErrNotFound.Error()}
 }
 
-// tell is the answer that has an encoded saga.
-func (d *desk) tell(b []byte) told {
+// told is the answer that has an encoded saga.
+func (d *desk) told(b []byte) told {
 	t := told{record: b}
 	if in, err := decodeInstance("", b); err == nil {
 		t.outline = d.outlines[in.version]
@@ -159,16 +179,24 @@ func (d *desk) drop(id string) {
 // interruption: who is not told asks again.
 func (d *desk) settled(ctx context.Context, in *instance) error {
 	d.mu.Lock()
-	all := d.waits[in.id]
-	delete(d.waits, in.id)
-	d.waiting -= len(all)
+	waits := len(d.waits[in.id])
 	d.mu.Unlock()
-	if len(all) == 0 {
+	if waits == 0 {
 		return nil
 	}
-	t, bytes := told{encodeInstance(in), d.outlines[in.version]}, 0
-	for _, a := range all {
-		if bytes += len(t.record) + len(t.outline); bytes > maxTold && bytes > len(t.record)+len(t.outline) {
+	return d.tell(ctx, in.id, told{encodeInstance(in), d.outlines[in.version]})
+}
+
+// tell tells those who wait for a saga; nothing tells them to ask again.
+func (d *desk) tell(ctx context.Context, id string, t told) error {
+	d.mu.Lock()
+	all := d.waits[id]
+	delete(d.waits, id)
+	d.waiting -= len(all)
+	d.mu.Unlock()
+	size, bytes := len(t.record)+len(t.outline), 0
+	for i, a := range all {
+		if bytes += size; i > 0 && bytes > maxTold {
 			t = told{}
 		}
 		if err := a.Answer(ctx, t); err != nil && ctx.Err() != nil {
