@@ -9,4 +9,4 @@ import (
 func (s *shell) answer(context.Context, *kgo.Record, *instance, *endedInfo) error { return nil }
 func (s *shell) settled(context.Context, *instance) error                         { return nil }
 func (s *shell) answered(context.Context, *kgo.Record, *instance, string) error   { return nil }
-func readVerb(*kgo.Record) (verb, error)                                          { return verb{}, nil }
+func (e *Engine[S]) inspector() *Inspector                                        { return nil }
