@@ -80,6 +80,9 @@ func (h *handling) load() (err error) {
 	if !ok {
 		h.ended = h.index.lookupEnded(h.id)
 		h.in, h.plan = &instance{id: h.id, whyStep: -1}, h.latest
+		if h.ended != nil {
+			h.in.phase = h.ended.phase // for verbs
+		}
 		return nil
 	}
 	h.before = value
@@ -101,7 +104,7 @@ func (h *handling) do() error {
 		if h.before == nil || h.ended != nil {
 			in = nil
 		}
-		return h.answer(h.ctx, h.r, in, h.ended)
+		return h.shell.answer(h.ctx, h.r, in, h.ended)
 	}
 	if h.ended != nil && h.kind != kindVerb {
 		return h.over()
@@ -235,6 +238,9 @@ func (h *handling) moved(before uint64) {
 
 // take does what an effect asks for, or puts it aside.
 func (h *handling) take(e effect) error {
+	if e.op.Undo {
+		e.op.Done = !h.in.steps[e.step].doubt
+	}
 	switch e.kind {
 	case effectSend:
 		a := h.plan.steps[e.step].act(e.op.Undo)
@@ -330,7 +336,7 @@ func (h *handling) keep() error {
 		return h.quarantine(err)
 	}
 	if h.kind == kindVerb {
-		if err := h.answered(h.ctx, h.r, h.in, h.refused); err != nil {
+		if err := h.shell.answered(h.ctx, h.r, h.in, h.refused); err != nil {
 			return err
 		}
 	}
@@ -350,7 +356,10 @@ func unusable(err error) bool {
 func (h *handling) put() error {
 	switch {
 	case h.forget:
-		return h.table.Delete(h.ctx, h.id)
+		if err := h.table.Delete(h.ctx, h.id); err != nil {
+			return err
+		}
+		return h.desk.tell(h.ctx, h.id, told{})
 	case h.ended != nil || h.in.phase == 0:
 		return nil
 	}
@@ -362,7 +371,7 @@ func (h *handling) put() error {
 		return err
 	}
 	if h.in.phase.Ended() {
-		return h.settled(h.ctx, h.in)
+		return h.shell.settled(h.ctx, h.in)
 	}
 	return nil
 }
