@@ -34,9 +34,10 @@ type Machine[S any] struct {
 	// EventTTL is that of [Engine]. 0 means 1 h.
 	EventTTL time.Duration
 
-	id     string
-	shell  *shell
-	record []byte // what the state topic has of it; nil for nothing
+	id      string
+	shell   *shell
+	outline *Outline
+	record  []byte // what the state topic has of it; nil for nothing
 }
 
 // Effects are what one call of a [Machine] brought about, in the order in which it
@@ -79,7 +80,8 @@ func NewMachine[S any](d Definition[S], id string, now time.Time) (Machine[S], e
 	s := &shell{name: p.name, plans: map[int]*plan{p.version: p}, latest: p}
 	s.profiles = profiles(s.plans)
 	s.in = newInstruments(s, nil, nil, nil)
-	return Machine[S]{Now: now, id: id, shell: s}, nil
+	o := p.outline()
+	return Machine[S]{Now: now, id: id, shell: s, outline: &o}, nil
 }
 
 // with is a shell that handles one record by hand.
@@ -148,14 +150,14 @@ func (m *Machine[S]) Reply(op Op, v any) (Effects, error) {
 		return Effects{}, err
 	}
 	if a.kind != actCall {
-		return Effects{}, fmt.Errorf("step %q is no Call, and gets no reply: %s", op.Step, a.text())
+		return Effects{}, fmt.Errorf("step %q is no Call, and gets no reply: %s", op.Step, a)
 	}
 	r, err := a.hand.answer(v)
 	if err != nil {
 		return Effects{}, fmt.Errorf("step %q: %w", op.Step, err)
 	}
 	r.Topic, r.Key = m.shell.inbox, []byte(m.id)
-	hdr.Add(r, cmp.Or(a.profile.CorrelationID, hdr.CorrelationID), formatCorrelation(op, 0))
+	hdr.Add(r, cmp.Or(a.profile.CorrelationID, hdr.CorrelationID), hdr.Op(op).CorrelationID(0))
 	return m.handle(r)
 }
 
@@ -303,36 +305,26 @@ func (m *Machine[S]) act(op Op) (act, error) {
 // Snapshot returns what the saga is now. One that was not started, or was purged,
 // has the Phase 0.
 func (m *Machine[S]) Snapshot() Snapshot {
-	in, due := m.now()
-	o := m.Outline()
-	return snapshot(m.shell.name, in, &o, due)
+	return snapshot(m.shell.name, m.now(), m.outline)
 }
 
-func (m *Machine[S]) now() (in *instance, due int64) {
-	if m.record != nil {
-		if in, err := decodeInstance(m.id, m.record); err == nil { // which encodeInstance wrote
-			return in, in.due()
-		}
-	}
-	return &instance{id: m.id, whyStep: -1}, 0
-}
+// Outline returns the Definition without its code.
+func (m *Machine[S]) Outline() Outline { return *m.outline }
 
 // State returns the saga's state, the zero one of a saga that was not started.
 func (m *Machine[S]) State() (S, error) {
-	in, _ := m.now()
-	s, err := stateOf(m.shell.latest, in)
+	s, err := stateOf(m.shell.latest, m.now())
 	if err != nil {
 		return *new(S), err
 	}
 	return *s.(*S), nil
 }
 
-// Outline returns the Definition without its code.
-func (m *Machine[S]) Outline() Outline {
-	p := m.shell.latest
-	o := Outline{Name: p.name, Version: p.version}
-	for i, s := range p.steps {
-		o.Steps = append(o.Steps, OutlineStep{Name: s.name, Stage: s.stage, Do: s.do.text(), Undo: s.undo.text(), Pivot: i == p.pivot})
+func (m *Machine[S]) now() *instance {
+	if m.record != nil {
+		if in, err := decodeInstance(m.id, m.record); err == nil { // which encodeInstance wrote
+			return in
+		}
 	}
-	return o
+	return &instance{id: m.id, whyStep: -1}
 }

@@ -28,7 +28,7 @@ type AwaitedEvent struct {
 // Awaited returns the attempts that are out, but those at Local steps, in the
 // order of the steps.
 func (m *Machine[S]) Awaited() (all []Awaited) {
-	in, _ := m.now()
+	in := m.now()
 	k := &machine{p: m.shell.latest, in: in}
 	for i := range in.steps {
 		a := k.p.steps[i].act(k.undoing())

@@ -18,6 +18,7 @@ type books struct {
 type account struct {
 	done   bool // it answered that it is
 	maybe  bool // an answer was lost
+	failed bool // an attempt at a Local step: a crash before it may have made another
 	undone bool
 	asked  bool // to undo it
 }
@@ -39,7 +40,7 @@ func (b *books) asked(op saga.Op) error {
 		return nil
 	}
 	a.asked = true
-	if !a.done && !a.maybe {
+	if !a.done && !a.maybe && !a.failed {
 		return fmt.Errorf("step %q is undone, and was neither done nor in doubt", op.Step)
 	}
 	for j, later := range b.o.Steps {
@@ -64,7 +65,9 @@ func (b *books) settled(op saga.Op, o Outcome) {
 		if !op.Undo {
 			a.maybe = true
 		}
-	case Refused, Failed:
+	case Failed:
+		a.failed = a.failed || !op.Undo && b.o.Steps[b.index(op)].Do == "local"
+	case Refused:
 	}
 }
 

@@ -103,8 +103,12 @@ func Sample[T any](e wherry.Event[T], v T) AnEvent {
 func Everything[S any](t testing.TB, d saga.Definition[S], start S, w World[S]) {
 	t.Helper()
 	w.ID = cmp.Or(w.ID, "o-1")
-	x := &explorer[S]{d: d, start: start, w: w, ends: map[string]int{}}
-	if err := x.check(); err != nil {
+	m, err := saga.NewMachine(d, w.ID, epoch)
+	x := &explorer[S]{m: m, start: start, w: w, ends: map[string]int{}}
+	if err == nil {
+		err = x.check()
+	}
+	if err != nil {
 		t.Fatalf("sagatest: %v", err)
 	}
 	if f := x.explore(cmp.Or(w.Faults, 2), cmp.Or(w.Runs, 10_000)); f != nil {

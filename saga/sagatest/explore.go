@@ -15,7 +15,7 @@ import (
 
 // explorer runs a saga again and again, each time with other choices.
 type explorer[S any] struct {
-	d     saga.Definition[S]
+	m     saga.Machine[S] // not started; each run has a copy
 	start S
 	w     World[S]
 	runs  int
@@ -122,10 +122,7 @@ func (x *explorer[S]) explain(c *chooser, fault error) error {
 
 // check finds what a World has that the Definition does not.
 func (x *explorer[S]) check() error {
-	p, err := newPlayer(x.d, x.w.ID)
-	if err != nil {
-		return err
-	}
+	p := newPlayer(x.m, x.w.ID, false)
 	var faults []error
 	look := func(step string) {
 		if _, _, err := p.parse(step); err != nil {
@@ -167,14 +164,9 @@ type late[S any] struct {
 const maxSteps = 2000
 
 func (x *explorer[S]) run(c *chooser, write bool) (*run[S], error) {
-	p, err := newPlayer(x.d, x.w.ID)
-	if err != nil {
-		return nil, err
-	}
-	p.write = write
-	r := &run[S]{player: p, x: x, c: c, lost: map[attempt]bool{}, books: newBooks(p.m.Outline())}
+	r := &run[S]{player: newPlayer(x.m, x.w.ID, write), x: x, c: c, lost: map[attempt]bool{}, books: newBooks(x.m.Outline())}
 	r.m.Local = r.local
-	err = r.happen("start"+value(x.start), func(m *saga.Machine[S]) (saga.Effects, error) { return m.Start(x.start) })
+	err := r.happen("start"+value(x.start), func(m *saga.Machine[S]) (saga.Effects, error) { return m.Start(x.start) })
 	for n := 0; err == nil && !r.over(); n++ {
 		if n == maxSteps {
 			return r, fmt.Errorf("after %d inputs the saga has not ended", n)
@@ -218,6 +210,7 @@ func (r *run[S]) step() error {
 func (r *run[S]) deliver(i int) error {
 	l := r.late[i]
 	r.late = slices.Delete(r.late, i, i+1)
+	r.books.settled(l.op, OK)
 	return r.happen(l.what, l.do)
 }
 
@@ -235,13 +228,11 @@ func (r *run[S]) happen(what string, do action[S]) error {
 			if err := r.books.asked(sent.Op); err != nil {
 				return err
 			}
-		}
-		snap := r.m.Snapshot()
-		for _, sent := range out.Sent {
 			if !slices.ContainsFunc(r.m.Awaited(), func(a saga.Awaited) bool { return attemptOf(a.Op) == attemptOf(sent.Op) }) {
-				r.books.settled(sent.Op, OK) // it was only sent, or its event had come
+				r.books.settled(sent.Op, OK) // it is only sent
 			}
 		}
+		snap := r.m.Snapshot()
 		if snap.Phase == saga.Quarantined {
 			return fmt.Errorf("the saga is quarantined: %s", snap.Why)
 		}

@@ -33,20 +33,20 @@ type player[S any] struct {
 // action is one thing that happens to a saga. It may be made again.
 type action[S any] func(m *saga.Machine[S]) (saga.Effects, error)
 
-func newPlayer[S any](d saga.Definition[S], id string) (*player[S], error) {
-	m, err := saga.NewMachine(d, id, epoch)
-	if err != nil {
-		return nil, err
+func newPlayer[S any](m saga.Machine[S], id string, write bool) *player[S] {
+	p := &player[S]{m: m, id: id, write: write}
+	if o := m.Outline(); write {
+		p.lines = []string{fmt.Sprintf("saga %s, version %d, %q", o.Name, o.Version, id), ""}
 	}
-	o := m.Outline()
-	p := &player[S]{m: m, id: id}
-	p.lines = []string{fmt.Sprintf("saga %s, version %d, %q", o.Name, o.Version, id), ""}
-	return p, nil
+	return p
 }
 
 // play has something happen, and writes down what comes of it.
 func (p *player[S]) play(what string, do action[S]) (saga.Effects, error) {
-	before := p.m.Snapshot()
+	var before saga.Snapshot
+	if p.write {
+		before = p.m.Snapshot()
+	}
 	p.say(what)
 	out, err := do(&p.m)
 	p.sent = append(p.sent, out.Sent...)
@@ -56,7 +56,9 @@ func (p *player[S]) play(what string, do action[S]) (saga.Effects, error) {
 	for _, s := range out.Stuck {
 		p.stuck = append(p.stuck, s.Step)
 	}
-	p.tell(before, p.m.Snapshot(), out, err)
+	if p.write {
+		p.tell(before, p.m.Snapshot(), out, err)
+	}
 	return out, err
 }
 
@@ -120,16 +122,6 @@ func (p *player[S]) next() (at time.Time, ok bool) {
 		due = p.m.Now
 	}
 	return due.UTC(), true
-}
-
-// tick does what is due at Now. It must lead on, or time would stand still.
-func (p *player[S]) tick() (saga.Effects, error) {
-	before := p.m.Snapshot()
-	out, err := p.play("time", (*saga.Machine[S]).Tick)
-	if after := p.m.Snapshot(); err == nil && !after.Next.IsZero() && after.Next.Equal(before.Next) && after.Moves == before.Moves {
-		err = fmt.Errorf("what was due at %v is due still: please report this", before.Next.UTC())
-	}
-	return out, err
 }
 
 // localFunc is [saga.Machine].Local.

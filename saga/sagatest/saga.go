@@ -57,13 +57,12 @@ type moment[S any] struct {
 // the test.
 func New[S any](t testing.TB, d saga.Definition[S], id string) *Saga[S] {
 	t.Helper()
-	p, err := newPlayer(d, id)
+	m, err := saga.NewMachine(d, id, epoch)
 	if err != nil {
 		t.Fatalf("sagatest: %v", err)
 	}
-	p.write = true
 	s := &Saga[S]{
-		t: t, player: p, closed: map[attempt]bool{}, plans: map[string][]error{}, locals: map[string]localFunc[S]{},
+		t: t, player: newPlayer(m, id, true), closed: map[attempt]bool{}, plans: map[string][]error{}, locals: map[string]localFunc[S]{},
 	}
 	s.m.Local = s.local
 	t.Cleanup(func() {

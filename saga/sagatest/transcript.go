@@ -22,9 +22,6 @@ func clock(d time.Duration) string { return "+" + d.String() }
 
 // tell writes down what came of it.
 func (p *player[S]) tell(before, after saga.Snapshot, out saga.Effects, err error) {
-	if !p.write {
-		return
-	}
 	add := func(format string, args ...any) {
 		p.lines = append(p.lines, "            "+fmt.Sprintf(format, args...))
 	}
