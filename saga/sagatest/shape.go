@@ -3,6 +3,7 @@ package sagatest
 import (
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -28,7 +29,7 @@ func Shape[S any](t testing.TB, d saga.Definition[S], path string) {
 	advice := fmt.Sprintf(`Sagas of version %[1]s may be in flight, and would go on with the changed Definition.
 Give the changed one Version %[2]s and a file of its own, and leave the old one, unchanged, beside it in
 Engine.Definitions until no saga of it is left (wherry saga ls). If none was ever started, write the file anew with
-SAGATEST_UPDATE=1.`, was, "one higher")
+SAGATEST_UPDATE=1.`, was, higher(now))
 	if was != now {
 		advice = fmt.Sprintf(`The file is that of version %s, and the Definition has Version %s: pin it in a file of its own, and keep this one with
 the old Definition, until no saga of it is left.`, was, now)
@@ -47,4 +48,13 @@ func versionOf(path, shape string) (was, now string) {
 		return "?"
 	}
 	return of(read(path)), of(shape)
+}
+
+// higher is the version after one.
+func higher(v string) string {
+	n, err := strconv.Atoi(v)
+	if err != nil {
+		return "that is higher"
+	}
+	return strconv.Itoa(n + 1)
 }
