@@ -23,6 +23,8 @@ type machine struct {
 	sent int
 	// adopted: it had no code until now.
 	adopted bool
+	// lifted: it was parked or quarantined until now.
+	lifted bool
 }
 
 // next changes an instance by an input, and returns what is to be done; it is a
@@ -72,10 +74,8 @@ func (m *machine) guarded(i input) (err error) {
 		m.withoutCode(i)
 		return nil
 	}
-	if m.in.orphan() {
-		if err := m.adopt(); err != nil {
-			return err
-		}
+	if err := m.adopt(); err != nil {
+		return err
 	}
 	if err := m.take(i); err != nil {
 		return err
