@@ -31,6 +31,10 @@ type Machine[S any] struct {
 	// which call does. What it returns must be of the type that the step's apply
 	// takes. nil means call.
 	Local func(ctx context.Context, op Op, s S, call func() (any, error)) (any, error)
+	// Again says that what happens may have happened before, to a process that
+	// died before it was committed: a Local step that fails now may have been done
+	// then, and is undone.
+	Again bool
 	// EventTTL is that of [Engine]. 0 means 1 h.
 	EventTTL time.Duration
 
@@ -211,7 +215,7 @@ func (m *Machine[S]) load(r *kgo.Record) (*handling, error) {
 	}
 	h := &handling{
 		shell: m.shell.with(m.EventTTL, m.instead()), message: msg, ctx: context.Background(), r: r, now: m.Now, before: m.record,
-		index: newIndex(0, func() {}, func(Phase) {}), in: &instance{id: m.id, whyStep: -1}, plan: m.shell.latest,
+		index: newIndex(0, func() {}, func(Phase) {}, func(int) bool { return true }), in: &instance{id: m.id, whyStep: -1}, plan: m.shell.latest,
 	}
 	if m.record == nil {
 		return h, nil
@@ -266,7 +270,9 @@ func (m *Machine[S]) run(h *handling, i input) (out Effects, err error) {
 
 // feed is [handling.feed].
 func (m *Machine[S]) feed(h *handling, out *Effects, i input) error {
-	effects, err := next(h.plan, h.in, i, h.env())
+	world := h.env()
+	world.again = m.Again
+	effects, err := next(h.plan, h.in, i, world)
 	for _, e := range effects {
 		switch e.kind {
 		case effectSend:

@@ -18,7 +18,7 @@ type books struct {
 type account struct {
 	done   bool // it answered that it is
 	maybe  bool // an answer was lost
-	failed bool // an attempt at a Local step: a crash before it may have made another
+	ghost  bool // a Local step: it may have been done before a crash
 	undone bool
 	asked  bool // to undo it
 }
@@ -40,7 +40,7 @@ func (b *books) asked(op saga.Op) error {
 		return nil
 	}
 	a.asked = true
-	if !a.done && !a.maybe && !a.failed {
+	if !a.done && !a.maybe && !a.ghost {
 		return fmt.Errorf("step %q is undone, and was neither done nor in doubt", op.Step)
 	}
 	for j, later := range b.o.Steps {
@@ -65,9 +65,18 @@ func (b *books) settled(op saga.Op, o Outcome) {
 		if !op.Undo {
 			a.maybe = true
 		}
-	case Failed:
-		a.failed = a.failed || !op.Undo && b.o.Steps[b.index(op)].Do == "local"
-	case Refused:
+	case Refused, Failed:
+	}
+}
+
+// crash takes back what was answered since before, for it is asked again: what was
+// done then may be done, or be done twice.
+func (b *books) crash(before []account) {
+	for i, a := range b.steps {
+		was := before[i]
+		was.maybe = was.maybe || a.done || a.maybe
+		was.ghost = was.ghost || b.o.Steps[i].Do == "local" // the saga knows no more than that
+		b.steps[i] = was
 	}
 }
 

@@ -86,7 +86,8 @@ func Sample[T any](e wherry.Event[T], v T) AnEvent {
 
 // Everything runs a saga with every combination of outcomes, up to so many faults
 // in a run, in every order of replies that come at the same time, and then with
-// many at random. In each run it must hold, or the test fails with the one that
+// many at random. The process may also die before a Local step is committed, and
+// then do it again. In each run it must hold, or the test fails with the one that
 // has the fewest faults, and its transcript:
 //
 //   - The saga ends: done, or undone, or parked after its pivot. It never waits for

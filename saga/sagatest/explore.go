@@ -1,6 +1,7 @@
 package sagatest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -217,10 +218,7 @@ func (r *run[S]) deliver(i int) error {
 // happen has something happen, and what follows, and looks at it.
 func (r *run[S]) happen(what string, do action[S]) error {
 	for {
-		out, err := r.play(what, do)
-		if err == nil {
-			err = r.locals
-		}
+		out, err := r.once(what, do)
 		if err != nil {
 			return err
 		}
@@ -244,6 +242,25 @@ func (r *run[S]) happen(what string, do action[S]) error {
 		}
 		what, do = "go on", (*saga.Machine[S]).GoOn
 	}
+}
+
+// once is play; where Local steps are made, the process may die before that is
+// committed, and all is done again.
+func (r *run[S]) once(what string, do action[S]) (saga.Effects, error) {
+	m, sent, calls, steps := r.m, len(r.sent), len(r.calls), slices.Clone(r.books.steps)
+	out, err := r.play(what, do)
+	if err = cmp.Or(err, r.locals); err != nil || len(r.calls) == calls || r.c.faults == 0 || r.c.pick(2) == 0 {
+		return out, err
+	}
+	r.c.faults--
+	r.c.chosen = append(r.c.chosen, "a crash after "+label(r.calls[len(r.calls)-1]))
+	r.say("crash: what came last was not committed")
+	r.m, r.sent = m, r.sent[:sent]
+	r.books.crash(steps)
+	r.m.Again = true
+	out, err = r.play(what+again, do)
+	r.m.Again = false
+	return out, cmp.Or(err, r.locals)
 }
 
 func (r *run[S]) always() error {
@@ -309,6 +326,7 @@ var (
 
 // local is what the World has Local steps do.
 func (r *run[S]) local(_ context.Context, op saga.Op, _ S, _ func() (any, error)) (any, error) {
+	r.called(op)
 	if err := r.books.asked(op); err != nil {
 		r.locals = err
 	}

@@ -135,13 +135,15 @@ func (s *Saga[S]) happen(what string, do action[S]) error {
 		if err != nil || !out.GoOn {
 			return err
 		}
+		s.m.Again = false
 		what, do = "go on", (*saga.Machine[S]).GoOn
 	}
 }
 
 // Crash has the process die before what it did last was committed, and another one
-// do it again: Local steps are called once more, under the same [saga.Op]. What
-// was sent meanwhile nobody has seen, for it was part of the transaction.
+// do it again: Local steps are called once more, under the same [saga.Op], and one
+// that fails then is undone, for it may have been done before. What was sent
+// meanwhile nobody has seen, for it was part of the transaction.
 //
 // What is done again is the last record of the inbox: what the test did last, or,
 // where Local steps waited for a commit, the part that came after it.
@@ -155,10 +157,16 @@ func (s *Saga[S]) Crash() {
 	s.m.Now = now
 	s.sent, s.dead, s.stuck = s.sent[:s.before.sent], s.dead[:s.before.dead], s.stuck[:s.before.stuck]
 	s.say("crash: what came last was not committed")
-	if err := s.happen(s.last.what+" (again)", s.last.do); err != nil {
+	s.m.Again = true
+	err := s.happen(strings.TrimSuffix(s.last.what, again)+again, s.last.do)
+	s.m.Again = false
+	if err != nil {
 		s.fail("%s, after a crash: %v", s.last.what, err)
 	}
 }
+
+// again is behind what happens once more after a crash.
+const again = " (again)"
 
 // Twice has what came last (a start, a reply, an event) come once more, the same
 // record.

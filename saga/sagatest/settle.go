@@ -75,13 +75,19 @@ func (r *run[S]) settleEvents(a saga.Awaited) error {
 		return nil
 	}
 	e := from[r.c.pick(len(from))]
-	rec, err := r.event(e)
+	rec, hint, err := r.event(e)
 	if err != nil {
-		return fmt.Errorf("step %q: an event of %s: %w: give World.Events a Sample of it", name, e.Topic, err)
+		return fmt.Errorf("step %q: %w%s", name, err, hint)
 	}
 	r.books.settled(op, o)
 	what := fmt.Sprintf("event %s %s", e.Topic, text(rec.Value))
-	come := func(m *saga.Machine[S]) (saga.Effects, error) { return m.Event(rec) }
+	come := func(m *saga.Machine[S]) (saga.Effects, error) {
+		out, err := m.Event(rec)
+		if err != nil {
+			err = fmt.Errorf("step %q: %w%s", name, err, hint)
+		}
+		return out, err
+	}
 	switch o {
 	case Late:
 		r.late = append(r.late, late[S]{op, what + ", late", come})
@@ -96,21 +102,18 @@ func (r *run[S]) settleEvents(a saga.Awaited) error {
 	return r.happen(what, come)
 }
 
-// event makes an event of the World.
-func (r *run[S]) event(e saga.AwaitedEvent) (*kgo.Record, error) {
-	make := e.Zero
+// event makes an event of the World; hint is what to do if it does not fit.
+func (r *run[S]) event(e saga.AwaitedEvent) (rec *kgo.Record, hint string, err error) {
+	of, hint := e.Zero, "; World.Events has no Sample of "+e.Topic
 	for _, s := range r.x.w.Events {
 		if s.topic == e.Topic {
-			make = s.record
+			of, hint = s.record, ""
 		}
 	}
-	rec, err := make(r.id)
-	if err != nil {
-		return nil, err
+	if rec, err = of(r.id); err != nil {
+		return nil, hint, err
 	}
 	rec.Offset, rec.Timestamp = r.offset, r.m.Now
 	r.offset++
-	probe := r.m // a copy
-	_, err = probe.Event(rec)
-	return rec, err
+	return rec, hint, nil
 }

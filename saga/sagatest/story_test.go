@@ -90,10 +90,14 @@ func TestStory_TimeGoesOnAsAskedAndNothingIsEarly(t *testing.T) {
 	s.Asked("pay")
 	s.Late("reserve", reserved{Shelf: "later"}) // attempt 2, which nobody waits for now
 	require.Equal(t, "late", s.State().Shelf)
-	s.Advance(time.Hour) // pay times out, and is taken back with reserve
+	s.Advance(10*time.Minute) // pay times out, and is taken back with reserve
 	s.Asked("undo reserve")
 	require.Len(t, sagatest.Emitted(s, refundWanted), 1)
-	require.Equal(t, time.Hour+11*time.Second, s.Elapsed())
+	require.Equal(t, 10*time.Minute+11*time.Second, s.Elapsed())
+	s.Lose("undo reserve")
+	s.Next()
+	s.Late("undo reserve", nil)
+	s.Undone("pay")
 	s.Golden("testdata/late.txt")
 }
 
@@ -166,6 +170,19 @@ func TestStory_ACrashHasLocalStepsDoneAgainUnderTheSameOp(t *testing.T) {
 	require.Len(t, s.Calls("undo count"), 1)
 	require.Len(t, s.Calls("undo book"), 2)
 	s.Golden("testdata/crash.txt")
+}
+
+func TestStory_ALocalStepThatFailsAfterACrashIsUndone(t *testing.T) {
+	t.Parallel()
+	var calls []saga.Op
+	s := sagatest.New(t, bookkeeping(&calls), "b-1")
+	s.FailLocal("book", nil, wherry.Permanent(errors.New("closed")))
+	s.Start(order{})
+	s.Asked("wait")
+	s.Crash()
+	s.Undone("book")
+	require.Len(t, s.Calls("undo book"), 1)
+	require.Empty(t, s.Sent(), "what was not committed was not sent")
 }
 
 func TestStory_LocalStepsFailAsToldAndDoOtherThings(t *testing.T) {
