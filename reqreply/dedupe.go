@@ -3,6 +3,7 @@ package reqreply
 import (
 	"cmp"
 	"context"
+	"math"
 	"sync"
 	"time"
 
@@ -47,7 +48,7 @@ type store struct {
 	table *wherry.OwnedTable[Answered]
 	keep  time.Duration
 
-	mu     sync.Mutex // while a handler looks for what is old, others wait
+	mu     sync.Mutex // never held over a call that blocks
 	sweeps map[int32]*sweep
 }
 
@@ -148,14 +149,18 @@ func (s *store) old(ctx context.Context, before time.Time) (keys []string) {
 		s.sweeps[p] = w
 	}
 	if w.next--; w.next <= 0 {
-		w.keys, w.next = nil, 0
+		w.next = math.MaxInt // for others, which go on meanwhile
+		s.mu.Unlock()
+		var found []string
+		all := 0
 		for m, err := range s.table.All(ctx) {
 			if err == nil && m.Value.Until.Before(before) {
-				w.keys = append(w.keys, string(m.Record.Key))
+				found = append(found, string(m.Record.Key))
 			}
-			w.next++
+			all++
 		}
-		w.next = max(sweepEach, w.next/4)
+		s.mu.Lock()
+		w.keys, w.next = found, max(sweepEach, all/4)
 	}
 	n := min(len(w.keys), sweepMost)
 	keys, w.keys = w.keys[:n], w.keys[n:]

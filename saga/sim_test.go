@@ -2,9 +2,9 @@ package saga
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -172,6 +172,7 @@ func (w *world) move(tr transition) {
 		}
 	case moveUndoFailed:
 		s.free = now.Add(ps.retry.Initial)
+	default:
 	}
 }
 
@@ -314,7 +315,7 @@ func (w *world) verb(name VerbName, step string) {
 	}
 	w.say("operator: %s %s", name, step)
 	in := w.pl.in.again()
-	v := input{kind: inVerb, verb: verb{id: fmt.Sprint(w.verbs), name: name, step: step, actor: "ann"}}
+	v := input{kind: inVerb, verb: verb{id: strconv.Itoa(w.verbs), name: name, step: step, actor: "ann"}}
 	out, err := next(w.pl.p, in, v, w.pl.e)
 	if err != nil {
 		w.fatal("verb %s: %v", name, err)
@@ -335,6 +336,7 @@ func (w *world) verb(name VerbName, step string) {
 			} else {
 				w.parts[i].applied, s.ok = true, true
 			}
+		default:
 		}
 	}
 	w.give(packet{i: v})

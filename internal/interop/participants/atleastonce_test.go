@@ -1,6 +1,6 @@
 //go:build unix
 
-package saga_test
+package participants_test
 
 import (
 	"context"
@@ -8,7 +8,6 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -50,7 +49,7 @@ func (s *shelf) consumer(client *kgo.Client) *wherry.Consumer {
 	return &wherry.Consumer{
 		Client: client, Group: "shelf",
 		Handlers: []wherry.Route{reserveStock.HandlerUndo(s.handle), reserveStock.Handler(s.handle)},
-		Opts:     []kgo.Opt{kgo.SessionTimeout(6 * time.Second), kgo.HeartbeatInterval(500 * time.Millisecond)},
+		Opts:     []kgo.Opt{kgo.InstanceID("one")}, // a successor is let in at once
 	}
 }
 

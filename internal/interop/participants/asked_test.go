@@ -1,4 +1,4 @@
-package saga_test
+package participants_test
 
 import (
 	"context"
@@ -111,13 +111,12 @@ func (s *stockroom) handle(e wherry.Event[reservation]) func(context.Context, st
 	}
 }
 
-func (s *stockroom) consumer(client *kgo.Client) *wherry.Consumer {
+func (s *stockroom) consumer(client *kgo.Client, opts ...kgo.Opt) *wherry.Consumer {
 	m := reserveStock
 	m.Dedupe = &wherry.OwnedTable[reqreply.Answered]{Topic: "stock.answers"}
 	return &wherry.Consumer{
 		Client: client, Group: "stock", Delivery: wherry.ExactlyOnce, Order: wherry.ByKey, Tables: []wherry.Owned{m.Dedupe},
-		Handlers: []wherry.Route{m.HandlerUndo(s.handle(stockReleased)), m.Handler(s.handle(stockReserved))},
-		Opts:     []kgo.Opt{kgo.SessionTimeout(6 * time.Second), kgo.HeartbeatInterval(500 * time.Millisecond)},
+		Handlers: []wherry.Route{m.HandlerUndo(s.handle(stockReleased)), m.Handler(s.handle(stockReserved))}, Opts: opts,
 	}
 }
 
@@ -244,11 +243,12 @@ func TestS31_ACrashAroundTheTransaction(t *testing.T) {
 		"before": (*kafkatest.Cluster).Crash, "after": (*kafkatest.Cluster).CrashAfter,
 	} {
 		t.Run(name, func(t *testing.T) {
+			static := kgo.InstanceID("one") // a successor is let in at once
 			k := kafkatest.NewCluster(t, stockTopics...)
 			var s stockroom
 			client := k.Client(t)
 			first, cancel := context.WithCancel(context.Background())
-			c, ended := s.consumer(client), make(chan error, 1)
+			c, ended := s.consumer(client, static), make(chan error, 1)
 			go func() { ended <- c.Run(first) }()
 			<-c.Ready()
 			crash := arm(k, t, kafkatest.Requests{Keys: []kmsg.Key{kmsg.EndTxn}})
@@ -259,7 +259,7 @@ func TestS31_ACrashAroundTheTransaction(t *testing.T) {
 			crash.Wait(t, 1)
 			cancel()
 			<-ended
-			kafkatest.Run(t, s.consumer(k.Client(t)))
+			kafkatest.Run(t, s.consumer(k.Client(t), static))
 			answers := map[bool]reservation{}
 			for _, op := range []saga.Op{doReserve("o-1", 1), doReserve("o-1", 2), undoReserve("o-1", 1), undoReserve("o-1", 2)} {
 				reply := kafkatest.NextRecord(t, k, askInbox)
