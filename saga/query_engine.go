@@ -190,11 +190,11 @@ func (s *shell) clients(caller *reqreply.Caller) (err error) {
 
 // publishOutlines writes the Outlines into the state topic. They are for people:
 // where it fails that is logged.
-func (s *shell) publishOutlines(ctx context.Context, cl *kgo.Client) {
+func (s *shell) publishOutlines(ctx context.Context) {
 	for _, o := range s.inspector.known {
 		r, err := o.record()
 		if err == nil {
-			err = cl.ProduceSync(ctx, r).FirstErr()
+			err = s.tell(ctx, r)
 		}
 		if err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "saga: the outline of the definition was not written, so the command shows no names of steps", "version", o.Version, "error", err)
