@@ -1,6 +1,7 @@
 package saga
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -70,12 +71,25 @@ func TestS10_SiblingsSettleBeforeAnythingIsUndone(t *testing.T) {
 			require.Equal(t, []string{"a.undo"}, sends(out))
 		})
 	}
-	for name, doubt := range map[string]bool{"between attempts": false, "in doubt between attempts": true} {
+	for name, is := range map[string][2]bool{
+		"between attempts": {false, false}, "in doubt between attempts": {true, false},
+		"between, and another is out": {false, true}, "in doubt, and another is out": {true, true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			doubt, third := is[0], is[1]
 			d := both()
+			if third {
+				x := with(step("x"), func(s *Step[order]) { s.Timeout = time.Hour })
+				d.Steps[1].Parallel = []Step[order]{d.Steps[1].Parallel[0], d.Steps[1].Parallel[1], x}
+				d.Steps[1].Parallel[0], d.Steps[1].Parallel[2] = d.Steps[1].Parallel[2], d.Steps[1].Parallel[0]
+			}
 			d.Steps[1].Parallel[1].Idempotent = true
-			d.Steps[1].Parallel[0].Timeout = time.Hour
+			for _, i := range []int{0, len(d.Steps[1].Parallel) - 1} {
+				if i != 1 {
+					d.Steps[1].Parallel[i].Timeout = time.Hour
+				}
+			}
 			pl := newPlay(t, d)
 			pl.start()
 			pl.ok("a")
@@ -85,6 +99,14 @@ func TestS10_SiblingsSettleBeforeAnythingIsUndone(t *testing.T) {
 				pl.fail("c")
 			}
 			require.Equal(t, stepBetween, pl.status("c"))
+			if third {
+				require.Empty(t, pl.no("b"))
+				require.NotEqual(t, stepBetween, pl.status("c"), "it is settled at once, though x is out")
+				require.Empty(t, pl.later(time.Minute))
+				pl.no("x")
+				require.Equal(t, Undoing, pl.in.phase)
+				return
+			}
 			out := pl.no("b")
 			require.Equal(t, Undoing, pl.in.phase)
 			if doubt {
@@ -266,7 +288,7 @@ func TestS20_TheKeyIsTheSameForEveryAttempt(t *testing.T) {
 	require.Equal(t, first, second, "the attempt alone tells them apart")
 	pl.ok("a")
 	undo := pl.no("b")[0].op
-	require.Equal(t, Op{Saga: "orders", ID: "o-1", Step: "a", Undo: true, Attempt: 1}, undo)
+	require.Equal(t, Op{Saga: "orders", ID: "o-1", Step: "a", Undo: true, Done: true, Attempt: 1}, undo)
 }
 
 func TestS24_AQueuedStartWaitsUntilItIsAdmitted(t *testing.T) {
@@ -421,4 +443,108 @@ func TestS26_RepliesAreTakenInWhileItIsQuarantined(t *testing.T) {
 	require.Equal(t, "poison", pl.in.why)
 	require.Equal(t, []string{"c.undo"}, sends(pl.verb(Resume, "")))
 	require.True(t, strings.HasPrefix(pl.in.why, "b.do: sold-out"), pl.in.why)
+}
+
+// Local steps that do not wait for the commit may have been done before a crash,
+// and end otherwise when they are done again.
+func TestS19_WhatWasPerhapsDoneBeforeACrashIsUndone(t *testing.T) {
+	t.Parallel()
+	d := saga(localStep("a"), localStep("b"), localStep("c"), with(localStep("d"), func(s *Step[order]) { s.Durable = true }), localStep("e"))
+	undone := func(pl *play) (all []string) {
+		for pl.in.phase == Undoing {
+			for _, e := range pl.do(input{kind: inGo}) {
+				all = append(all, e.op.Step)
+				require.True(t, e.op.Undo)
+				pl.ran(e.op.Step, nil)
+			}
+		}
+		require.Equal(t, Undone, pl.in.phase)
+		return all
+	}
+	for name, row := range map[string]struct {
+		again  bool
+		err    error
+		undone []string
+	}{
+		"refused":                 {false, wherry.Permanent(errDown), []string{"a"}},
+		"refused after a crash":   {true, wherry.Permanent(errDown), []string{"c", "b", "a"}},
+		"failed":                  {false, errDown, []string{"a"}},
+		"failed after a crash":    {true, errDown, []string{"c", "b", "a"}},
+		"too long after a crash":  {true, context.DeadlineExceeded, []string{"c", "b", "a"}},
+		"too long, and no crash ": {false, context.DeadlineExceeded, []string{"b", "a"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pl := newPlay(t, d)
+			pl.start()
+			pl.ran("a", nil)
+			pl.e.again = row.again
+			pl.ran("b", row.err)
+			for pl.e.again = false; pl.in.phase == Running; pl.ran("b", row.err) {
+				pl.later(10 * time.Second)
+			}
+			require.Equal(t, row.undone, undone(pl), "but not what waited for a commit")
+		})
+	}
+	pl := newPlay(t, d)
+	pl.start()
+	pl.e.again = true
+	pl.ran("a", nil)
+	pl.e.again = false
+	pl.ran("b", nil)
+	pl.ran("c", wherry.Permanent(errDown))
+	require.Equal(t, []string{"b", "a"}, undone(pl), "a success is one")
+}
+
+func TestS19_ALocalPivotWaitsForWhatWasBeforeIt(t *testing.T) {
+	t.Parallel()
+	p := Step[order]{Name: "p", Do: Do(nothing), Pivot: true}
+	pl := newPlay(t, saga(localStep("a"), p))
+	require.False(t, pl.start()[0].durable)
+	require.True(t, pl.ran("a", nil)[0].durable)
+	pl = newPlay(t, saga(p))
+	require.False(t, pl.start()[0].durable, "there is nothing")
+}
+
+// It is the same where such a step is cut off, or not even begun this time.
+func TestS19_ALocalStepThatIsNotTriedAgainAfterACrashIsInDoubt(t *testing.T) {
+	t.Parallel()
+	slow := with(localStep("b"), func(s *Step[order]) { s.Retry = retry.Policy{Initial: time.Minute} })
+	for name, run := range map[string]func(t *testing.T, again bool) *play{
+		"by the deadline": func(t *testing.T, again bool) *play {
+			d := saga(slow)
+			d.Deadline = time.Minute
+			pl := newPlay(t, d)
+			pl.start()
+			pl.ran("b", errDown)
+			pl.e.now, pl.e.again = pl.e.now.Add(time.Minute), again
+			pl.do(input{kind: inTick})
+			return pl
+		},
+		"by the gate": func(t *testing.T, again bool) *play {
+			pl := newPlay(t, saga(step("a"), slow))
+			pl.start()
+			pl.e.gate = func(int) time.Time { return pl.e.now.Add(time.Hour) }
+			pl.e.again = again
+			pl.ok("a")
+			pl.e.again, pl.e.gate = false, nil
+			pl.verb(Cancel, "")
+			return pl
+		},
+		"by a sibling": func(t *testing.T, again bool) *play {
+			pl := newPlay(t, saga(Step[order]{Name: "g", Parallel: []Step[order]{with(step("a"), func(s *Step[order]) { s.Timeout = 2 * time.Minute }), slow}}))
+			pl.start()
+			pl.do(input{kind: inGo})
+			pl.ran("b", errDown)
+			pl.e.now, pl.e.again = pl.e.now.Add(2*time.Minute), again // both are due
+			pl.do(input{kind: inTick})
+			return pl
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.Equal(t, stepRejected, run(t, false).status("b"))
+			require.Equal(t, stepUndoing, run(t, true).status("b"))
+		})
+	}
 }
