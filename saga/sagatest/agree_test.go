@@ -20,7 +20,6 @@ import (
 // is lost.
 type script map[string]any
 
-
 func nth(op saga.Op) string {
 	direction := ""
 	if op.Undo {

@@ -37,8 +37,9 @@ func (r *run[S]) settleCall(a saga.Awaited) error {
 		return nil
 	case Twice:
 		return r.twice("reply "+name, reply(v))
+	default:
+		return r.happen("reply "+name, reply(v))
 	}
-	return r.happen("reply "+name, reply(v))
 }
 
 func (r *run[S]) lose(op saga.Op) {
@@ -92,8 +93,9 @@ func (r *run[S]) settleEvents(a saga.Awaited) error {
 		return nil
 	case Twice:
 		return r.twice(what, come)
+	default:
+		return r.happen(what, come)
 	}
-	return r.happen(what, come)
 }
 
 // twice has the same record come twice; the second one must change nothing.
