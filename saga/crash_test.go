@@ -30,11 +30,11 @@ func crashing(l *diary) saga.Definition[order] {
 			Name: "ask", Do: saga.Call(asked, func(o order) order { return o }, func(o *order, r order) { o.Done = append(o.Done, "asked") }),
 			Undo: saga.Call(asked, func(o order) order { return o }, nil), Idempotent: true, Timeout: 20 * time.Second, Retry: retry.Policy{Attempts: 20, Initial: time.Second},
 		},
-		saga.Step[order]{Name: "b", Do: l.fail("b", failed, nil), Undo: l.undo("b"), Retry: retry.Policy{Attempts: 3, Initial: time.Second}},
+		saga.Step[order]{Name: "b", Do: l.fail("b", errFailed, nil), Undo: l.undo("b"), Retry: retry.Policy{Attempts: 3, Initial: time.Second}},
 		saga.Step[order]{Name: "c", Do: saga.Do(func(ctx context.Context, o order) error {
 			l.add(ctx, "c")
 			if o.Total%3 == 0 {
-				return refused
+				return errRefused
 			}
 			return nil
 		}), NoUndo: true},
