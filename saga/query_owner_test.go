@@ -103,7 +103,7 @@ func TestS33_AFrozenOwnerAnswersNothingStale(t *testing.T) {
 		<-asked
 		// The frozen one's answer is in the log, and does not count.
 		require.Less(t, len(answers(t, k, kgo.ReadCommitted())), len(answers(t, k, kgo.ReadUncommitted())))
-		for id, n := range count(answers(t, k, kgo.ReadCommitted())) {
+		for id, n := range times(answers(t, k, kgo.ReadCommitted())) {
 			require.Equal(t, 1, n, id)
 		}
 		stop()
@@ -111,7 +111,7 @@ func TestS33_AFrozenOwnerAnswersNothingStale(t *testing.T) {
 	})
 }
 
-func count(ids []string) map[string]int {
+func times(ids []string) map[string]int {
 	all := map[string]int{}
 	for _, id := range ids {
 		all[id]++

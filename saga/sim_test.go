@@ -59,7 +59,7 @@ func (w *world) give(p packet) {
 				if tr.what == moveSent && c.fails && tr.step != w.pl.p.pivot {
 					w.fatal("%s is tried, and its stage is to be undone", w.pl.p.steps[tr.step].name)
 				}
-				c.fails = (c.fails || w.endsStage(tr)) && !(tr.what == moveDone && tr.step == w.pl.p.pivot)
+				c.fails = (c.fails || w.endsStage(tr)) && (tr.what != moveDone || tr.step != w.pl.p.pivot)
 			}
 		}
 	}
