@@ -21,6 +21,9 @@ func (s *shell) handle(ctx context.Context, r *kgo.Record) error {
 		return &wherry.RecordError{Cause: wherry.CauseUndecodable, Err: fmt.Errorf("inbox record: %w", err)}
 	}
 	x := s.clock.of(r.Partition)
+	if x == nil {
+		return errTaken
+	}
 	if m.kind == kindSweep {
 		return s.forgetEnded(ctx, x, m.swept)
 	}
@@ -33,10 +36,16 @@ func (s *shell) handle(ctx context.Context, r *kgo.Record) error {
 	}
 	ctx, end := s.in.handling(ctx, h)
 	h.ctx = ctx
-	err = h.do()
+	if err = h.do(); err != nil {
+		x.release(m.id) // if it had a place
+	}
 	end(err)
 	return err
 }
+
+// errTaken is of a record whose partition was taken away meanwhile: it does not
+// count.
+var errTaken = errors.New("the partition was taken away")
 
 // forward sends on a record that a foreign producer put into another partition
 // than its saga's.
@@ -427,6 +436,10 @@ func (s *shell) refusing(next wherry.Handler) wherry.Handler {
 			return fault
 		}
 		h := &handling{shell: s, ctx: ctx, r: r, message: m, index: s.clock.of(r.Partition), now: time.Now()}
+		if h.index == nil {
+			return errTaken
+		}
+		h.index.release(h.id)
 		if err := h.load(); err != nil {
 			return err
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 func newTestIndex() *index {
-	return newIndex(0, func() {}, func(Phase) {}, func(v int) bool { return v == 1 })
+	return newIndex(0, newClock("inbox", 0), func(Phase) {}, func(v int) bool { return v == 1 })
 }
 
 func recordOf(in *instance) *kgo.Record {
