@@ -218,8 +218,9 @@ func (m *Machine[S]) load(r *kgo.Record) (*handling, error) {
 	}
 	h := &handling{
 		shell: m.shell.with(m.EventTTL, m.instead()), message: msg, ctx: context.Background(), r: r, now: m.Now, before: m.record,
-		index: newIndex(0, func() {}, func(Phase) {}, func(int) bool { return true }), in: &instance{id: m.id, whyStep: -1}, plan: m.shell.latest,
+		index: &index{}, in: &instance{id: m.id, whyStep: -1}, plan: m.shell.latest,
 	}
+	h.index.Reset() // it is alone in its partition
 	if m.record == nil {
 		return h, nil
 	}
