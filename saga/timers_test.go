@@ -3,6 +3,7 @@ package saga_test
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -157,10 +158,10 @@ func TestS9_AnUndoThatFailsIsTriedForEverAndTold(t *testing.T) {
 	kafkatest.Test(t, nil, func(t *testing.T, k *kafkatest.Cluster) {
 		k.WallLimit(3 * time.Minute)
 		var l diary
-		works := false
+		var works atomic.Bool
 		def := trip(
 			saga.Step[order]{Name: "a", Do: l.do("a"), Undo: saga.Do(func(context.Context, order) error {
-				if works {
+				if works.Load() {
 					return nil
 				}
 				return errFailed
@@ -168,18 +169,19 @@ func TestS9_AnUndoThatFailsIsTriedForEverAndTold(t *testing.T) {
 			saga.Step[order]{Name: "b", Do: l.fail("b", errRefused), NoUndo: true, Retry: once},
 		)
 		e := engine(t, k, def)
-		var told []saga.Stuck
-		e.OnStuck = func(_ context.Context, s saga.Stuck) { told = append(told, s); panic("and it panics") }
+		stuck := make(chan saga.Stuck, 10)
+		e.OnStuck = func(_ context.Context, s saga.Stuck) { stuck <- s; panic("and it panics") }
 		kafkatest.Run(t, e)
 		began := time.Now()
 		require.NoError(t, e.Start(t.Context(), "o-1", order{}))
 		k.Sleep(t, time.Hour)
-		require.Len(t, told, 1)
-		require.Equal(t, "a", told[0].Step)
-		require.Equal(t, "not now", told[0].Err)
-		require.WithinDuration(t, began, told[0].Since, time.Minute)
+		require.Len(t, stuck, 1)
+		it := <-stuck
+		require.Equal(t, "a", it.Step)
+		require.Equal(t, "not now", it.Err)
+		require.WithinDuration(t, began, it.Since, time.Minute)
 		require.True(t, lastOf(t, k, "trip")["o-1"].Stuck)
-		works = true
+		works.Store(true)
 		k.Sleep(t, 2*time.Minute)
 		require.Equal(t, saga.Undone, lastOf(t, k, "trip")["o-1"].Phase)
 	})
