@@ -69,6 +69,7 @@ type handling struct {
 	before []byte    // the saga's record, nil without one
 	in     *instance // the saga; new where there is none
 	plan   *plan     // nil where its version has no code
+	second bool      // perhaps it was handled before
 	ended  *endedInfo
 
 	locals  []effect // to be run
@@ -121,6 +122,7 @@ func (h *handling) do() error {
 	if skip || err != nil {
 		return err
 	}
+	h.second = h.handledBefore()
 	h.feed(i)
 	if err := h.work(); err != nil {
 		return err
@@ -198,7 +200,7 @@ func (h *handling) full() bool { return !h.index.reserve(h.id, h.maxActive) }
 // env is the world of now.
 func (h *handling) env() env {
 	return env{
-		now: h.now, eventTTL: h.eventTTL,
+		now: h.now, eventTTL: h.eventTTL, again: h.second,
 		full: h.kind == kindEvent && h.index.waiting(h.id)+len(h.in.events) >= h.maxEarly,
 		gate: func(step int) time.Time { return h.gates.until(stepKey{h.in.version, step}, h.now) },
 	}
@@ -310,6 +312,7 @@ func (h *handling) work() error {
 		if len(now) == 0 {
 			return nil
 		}
+		h.index.past.begin(h.id, h.r.Offset)
 		results, fault := h.shell.locals(h.ctx, h.plan, h.in, now)
 		if cause := context.Cause(h.ctx); cause != nil {
 			return cause // nothing of it counts

@@ -20,6 +20,8 @@ type index struct {
 	ends      func(p Phase)          // a saga ended just now
 	known     func(version int) bool // there is code for it
 
+	past past
+
 	mu       sync.Mutex // never held over a call that blocks
 	owned    bool
 	live     map[string]*entry // all that has not ended
@@ -72,6 +74,7 @@ func (x *index) Reset() {
 
 // Owned tells whether records are handled.
 func (x *index) Owned(yes bool) {
+	x.past.anew()
 	x.mu.Lock()
 	x.owned = yes
 	clear(x.reserved)
@@ -92,6 +95,7 @@ func (x *index) Take(r *kgo.Record) (keep bool) {
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	x.past.over(string(r.Key))
 	old := x.live[string(r.Key)]
 	if len(x.reserved) > 0 {
 		delete(x.reserved, string(r.Key))

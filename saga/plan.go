@@ -17,7 +17,8 @@ type plan struct {
 	version    int
 	steps      []planStep // in order, those of groups among them
 	stages     []stage
-	pivot      int // the step, -1 for none
+	pivot      int  // the step, -1 for none
+	local      bool // it does local steps
 	deadline   time.Duration
 	stuckAfter time.Duration
 	triggers   []trigger
@@ -94,6 +95,7 @@ func (p *plan) add(s planStep, pivot bool) {
 		p.pivot = len(p.steps)
 		s.durable = s.durable || s.stage > 0 // no crash may put what was before it in doubt
 	}
+	p.local = p.local || s.do.kind == actLocal
 	p.steps = append(p.steps, s)
 }
 
