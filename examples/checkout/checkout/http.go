@@ -1,0 +1,161 @@
+package checkout
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/wherry-go/wherry/saga"
+)
+
+// An Engine runs checkouts.
+type Engine = saga.Engine[Checkout]
+
+// New returns the engine. Any number of processes may have one.
+func New(cl *kgo.Client, p Pace, log *slog.Logger) *Engine {
+	return &Engine{
+		Client: cl, Definitions: []saga.Definition[Checkout]{Definition(p)},
+		OnStuck: func(ctx context.Context, s saga.Stuck) {
+			log.WarnContext(ctx, "checkout: stuck", "id", s.ID, "step", s.Step, "since", s.Since, "error", s.Err)
+		},
+		Logger: log,
+	}
+}
+
+// Handler answers
+//
+//	POST /checkouts                 starts a checkout
+//	GET  /checkouts/{id}            shows it
+//	GET  /checkouts/{id}/timeline   tells its story
+//
+// POST answers 202 when the checkout is sure to begin. With Prefer: wait=10 (RFC
+// 7240) it waits so many seconds for the end: 201 is a checkout that is done, and
+// 409 one that was undone. With an Idempotency-Key, which is the checkout's id
+// then, the same may be asked again.
+func Handler(e *Engine, log *slog.Logger) http.Handler {
+	s := &server{e, log}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /checkouts", s.start)
+	mux.HandleFunc("GET /checkouts/{id}", s.show)
+	mux.HandleFunc("GET /checkouts/{id}/timeline", s.timeline)
+	return mux
+}
+
+type server struct {
+	engine *Engine
+	log    *slog.Logger
+}
+
+// view is a checkout as it is shown.
+type view struct {
+	ID    string `json:"id"`
+	Phase string `json:"phase"`
+	Stuck bool   `json:"stuck,omitempty"`
+	Why   string `json:"why,omitempty"` // of a checkout that is not done
+	Checkout
+	Steps map[string]string `json:"steps"`
+}
+
+func viewOf(in saga.Instance[Checkout]) view {
+	v := view{ID: in.ID, Phase: in.Phase.String(), Stuck: in.Stuck, Checkout: in.State, Steps: map[string]string{}}
+	if in.Why != "" {
+		v.Why = strings.TrimPrefix(in.Step+": "+in.Why, ": ")
+	}
+	for _, s := range in.Steps {
+		v.Steps[s.Step] = s.Status
+	}
+	return v
+}
+
+func (s *server) start(w http.ResponseWriter, r *http.Request) {
+	var c Checkout
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10))
+	d.DisallowUnknownFields()
+	if err := cmp.Or(d.Decode(&c), c.Validate()); err != nil {
+		s.fail(w, r, http.StatusBadRequest, err)
+		return
+	}
+	id := cmp.Or(r.Header.Get("Idempotency-Key"), rand.Text())
+	if err := s.engine.Start(r.Context(), id, c); err != nil {
+		s.fail(w, r, http.StatusServiceUnavailable, err)
+		return
+	}
+	w.Header().Set("Location", "/checkouts/"+id)
+	wait, ok := strings.CutPrefix(r.Header.Get("Prefer"), "wait=")
+	seconds, err := strconv.Atoi(wait)
+	if !ok || err != nil {
+		answer(w, http.StatusAccepted, map[string]string{"id": id})
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), time.Duration(seconds)*time.Second)
+	defer cancel()
+	in, err := s.engine.Wait(ctx, id)
+	switch {
+	case in.Phase == saga.Done:
+		answer(w, http.StatusCreated, viewOf(in))
+	case in.Phase == saga.Undone:
+		answer(w, http.StatusConflict, viewOf(in))
+	case ctx.Err() != nil:
+		answer(w, http.StatusAccepted, map[string]string{"id": id})
+	default:
+		s.fail(w, r, http.StatusServiceUnavailable, err)
+	}
+}
+
+func (s *server) show(w http.ResponseWriter, r *http.Request) {
+	if in, ok := s.find(w, r); ok {
+		answer(w, http.StatusOK, viewOf(in))
+	}
+}
+
+func (s *server) timeline(w http.ResponseWriter, r *http.Request) {
+	in, ok := s.find(w, r)
+	if !ok {
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	for _, t := range in.History {
+		attempt := ""
+		if t.Attempt > 0 {
+			attempt = strconv.Itoa(t.Attempt)
+		}
+		fmt.Fprintf(w, "%8.3fs  %-12s %-10s %2s  %s\n", t.At.Sub(in.Began).Seconds(), t.What, t.Step, attempt, t.Note)
+	}
+}
+
+// find asks for the checkout of the request.
+func (s *server) find(w http.ResponseWriter, r *http.Request) (in saga.Instance[Checkout], ok bool) {
+	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
+	defer cancel()
+	in, err := s.engine.Get(ctx, r.PathValue("id"))
+	switch {
+	case errors.Is(err, saga.ErrNotFound):
+		s.fail(w, r, http.StatusNotFound, err)
+	case err != nil:
+		s.fail(w, r, http.StatusServiceUnavailable, err)
+	}
+	return in, err == nil
+}
+
+func (s *server) fail(w http.ResponseWriter, r *http.Request, code int, err error) {
+	if code >= http.StatusInternalServerError {
+		s.log.ErrorContext(r.Context(), "checkout: request failed", "path", r.URL.Path, "error", err)
+	}
+	answer(w, code, map[string]string{"error": err.Error()})
+}
+
+func answer(w http.ResponseWriter, code int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(v) // who asked has gone
+}
