@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -15,12 +14,11 @@ import (
 // decides nothing: those are records of the inbox, and what they do is done in
 // their transaction.
 type clock struct {
-	send  func(r *kgo.Record, failed func(error))
+	send  func(r *kgo.Record)
 	inbox string
 	limit int // active sagas of a partition
 
 	woken chan struct{}
-	late  atomic.Int64 // when the next pass was to be, in milliseconds
 
 	mu      sync.Mutex
 	indexes map[int32]*index
@@ -85,13 +83,13 @@ func (c *clock) pass(now time.Time) (next time.Time) {
 	for _, x := range c.all() {
 		ids, at := x.due(ms)
 		for _, id := range ids {
-			c.send(inboxRecord(c.inbox, x.partition, id, kindTick), nil)
+			c.send(inboxRecord(c.inbox, x.partition, id, kindTick))
 		}
 		if at > 0 && (next.IsZero() || at < next.UnixMilli()) {
 			next = time.UnixMilli(at)
 		}
 		for _, id := range x.admits(c.limit, ms) {
-			c.send(inboxRecord(c.inbox, x.partition, id, kindAdmit), nil)
+			c.send(inboxRecord(c.inbox, x.partition, id, kindAdmit))
 		}
 	}
 	return next
