@@ -30,7 +30,7 @@ func New(cl *kgo.Client, how trouble.Mode, path string) *Service {
 		Client: cl, Group: "payments-server", Order: wherry.ByKey,
 		Handlers: []wherry.Route{
 			contract.Pay.Handler(trouble.In(how, s.pay)),
-			contract.Refund.Handler(s.refund),
+			contract.Refund.HandlerUndo(s.refund),
 		},
 		Policies: []wherry.Policy{reqreply.Faults{Done: true}},
 	}

@@ -9,8 +9,8 @@ import (
 	"errors"
 	"path/filepath"
 
-	"github.com/twmb/franz-go/pkg/kgo"
 	_ "github.com/ncruces/go-sqlite3/driver" // database/sql's "sqlite3"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/wherry-go/wherry"
 	"github.com/wherry-go/wherry/examples/checkout/contract"
