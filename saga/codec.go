@@ -3,7 +3,6 @@ package saga
 import (
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -16,8 +15,8 @@ import (
 //
 //	format, phase | before<<4, flags: 3 bytes
 //	due, ended, from (8 bytes), count of events
-//	began, version, stage, whyStep, why, moves, trace
-//	steps, verbs, history, events: a count, then each
+//	began, version, stage, whyStep, why, beforeStep, beforeWhy, deadline, expires, moves, trace
+//	steps, seen, history, events: a count, then each
 //	raw
 const format = 1
 
@@ -25,9 +24,11 @@ const format = 1
 const (
 	flagPaused byte = 1 << iota
 	flagStuck
+	flagFailing
+	flagBefore // there are beforeStep and beforeWhy
 	flagTrace  // there is a traceparent, in 25 bytes
 	flagTraced // there is a trace that is no such traceparent, as text
-	knownFlags = flagPaused | flagStuck | flagTrace | flagTraced
+	knownFlags = flagPaused | flagStuck | flagFailing | flagBefore | flagTrace | flagTraced
 )
 
 // The flags of a step are beside its status.
@@ -36,10 +37,10 @@ const flagDoubt byte = 1 << 7
 // What an element takes at least, so that a count is not believed beyond the
 // bytes that are there.
 const (
-	minStep       = 4
-	minVerb       = 8
+	minStep       = 6
+	minSeen       = 8
 	minTransition = 5
-	minWaiting    = 7
+	minWaiting    = 9
 	minHeader     = 2
 )
 
@@ -53,6 +54,12 @@ func encodeInstance(in *instance) []byte {
 	}
 	if in.stuck {
 		flags |= flagStuck
+	}
+	if in.failing {
+		flags |= flagFailing
+	}
+	if in.beforeStep != 0 || in.beforeWhy != "" {
+		flags |= flagBefore
 	}
 	trace, packed := packTrace(in.trace)
 	switch {
@@ -72,6 +79,12 @@ func encodeInstance(in *instance) []byte {
 	w.int(int64(in.stage))
 	w.int(int64(in.whyStep))
 	w.text(in.why)
+	if flags&flagBefore != 0 {
+		w.int(int64(in.beforeStep))
+		w.text(in.beforeWhy)
+	}
+	w.since(in.deadline, in.began)
+	w.since(in.expires, in.began)
 	w.uint(in.moves)
 	switch {
 	case packed:
@@ -83,8 +96,8 @@ func encodeInstance(in *instance) []byte {
 	for i := range in.steps {
 		w.step(&in.steps[i], in.began)
 	}
-	w.uint(uint64(len(in.verbs)))
-	for _, v := range in.verbs {
+	w.uint(uint64(len(in.seen)))
+	for _, v := range in.seen {
 		w = binary.BigEndian.AppendUint64(w, v)
 	}
 	w.uint(uint64(len(in.history)))
@@ -105,9 +118,14 @@ func decodeInstance(id string, b []byte) (*instance, error) {
 	in := &instance{id: id}
 	in.phase, in.before, in.paused, in.stuck, _, in.ended, in.from, events = r.head()
 	flags := r.flags
+	in.failing = flags&flagFailing != 0
 	in.began = r.int()
 	in.version, in.stage, in.whyStep = int(r.int32()), int(r.int32()), int(r.int32())
-	in.why, in.moves = r.text(), r.uint()
+	in.why = r.text()
+	if flags&flagBefore != 0 {
+		in.beforeStep, in.beforeWhy = int(r.int32()), r.text()
+	}
+	in.deadline, in.expires, in.moves = r.since(in.began), r.since(in.began), r.uint()
 	switch {
 	case flags&flagTrace != 0:
 		in.trace = unpackTrace(r.take(packedTrace))
@@ -118,9 +136,9 @@ func decodeInstance(id string, b []byte) (*instance, error) {
 	for i := range in.steps {
 		in.steps[i] = r.step(in.began)
 	}
-	in.verbs = list[uint64](&r, r.count(minVerb))
-	for i := range in.verbs {
-		in.verbs[i] = r.fixed()
+	in.seen = list[uint64](&r, r.count(minSeen))
+	for i := range in.seen {
+		in.seen[i] = r.fixed()
 	}
 	in.history = list[transition](&r, r.count(minTransition))
 	for i := range in.history {
@@ -167,30 +185,8 @@ func (r *reader) head() (phase, before Phase, paused, stuck bool, due, ended int
 	case r.flags&^knownFlags != 0:
 		r.fail(fmt.Errorf("it has unknown flags, %#x", r.flags))
 	}
-	paused, stuck = r.flags&flagPaused != 0, r.flags&flagStuck != 0
 	due, ended, from = r.int(), r.int(), r.fixed()
-	return phase, before, paused, stuck, due, ended, from, r.count(minWaiting)
-}
-
-// writer appends.
-type writer []byte
-
-func (w *writer) int(n int64)   { *w = binary.AppendVarint(*w, n) }
-func (w *writer) uint(n uint64) { *w = binary.AppendUvarint(*w, n) }
-
-func (w *writer) text(s string) {
-	w.uint(uint64(len(s)))
-	*w = append(*w, s...)
-}
-
-// bytes are nil or any: Kafka's records tell a null from nothing.
-func (w *writer) bytes(b []byte) {
-	if b == nil {
-		w.uint(0)
-		return
-	}
-	w.uint(uint64(len(b)) + 1)
-	*w = append(*w, b...)
+	return phase, before, r.flags&flagPaused != 0, r.flags&flagStuck != 0, due, ended, from, r.count(minWaiting)
 }
 
 func (w *writer) step(s *stepState, began int64) {
@@ -202,6 +198,8 @@ func (w *writer) step(s *stepState, began int64) {
 	w.int(int64(s.attempt))
 	w.since(s.began, began)
 	w.since(s.due, began)
+	w.int(int64(s.tries))
+	w.since(s.stuckAt, began)
 }
 
 func (w *writer) transition(t *transition, began int64) {
@@ -219,117 +217,17 @@ func (w *writer) waiting(e *waiting, began int64) {
 	w.int(e.came - began)
 	w.bytes(e.key)
 	w.bytes(e.value)
+	w.text(e.step)
+	attempt := int64(e.attempt) << 1
+	if e.undo {
+		attempt |= 1
+	}
+	w.int(attempt)
 	w.uint(uint64(len(e.headers)))
 	for _, h := range e.headers {
 		w.text(h.key)
 		w.text(h.value)
 	}
-}
-
-// since writes a time that may be 0 for none: one more than the distance from
-// began, and 0 as 0.
-func (w *writer) since(t, began int64) {
-	switch d := t - began; {
-	case t == 0:
-		w.int(0)
-	case d >= 0:
-		w.int(d + 1)
-	default:
-		w.int(d)
-	}
-}
-
-// reader takes from the front of b until there is an error, and then gives zeros.
-type reader struct {
-	b     []byte
-	flags byte
-	err   error
-}
-
-var errShort = errors.New("it ends too early: it is no instance, or it was cut")
-
-func (r *reader) fail(err error) {
-	if r.err == nil {
-		r.err = err
-	}
-	r.b = nil
-}
-
-func (r *reader) take(n int) []byte {
-	if n < 0 || n > len(r.b) {
-		r.fail(errShort)
-		return nil
-	}
-	b := r.b[:n:n]
-	r.b = r.b[n:]
-	return b
-}
-
-func (r *reader) byte() byte {
-	if b := r.take(1); b != nil {
-		return b[0]
-	}
-	return 0
-}
-
-func (r *reader) fixed() uint64 {
-	if b := r.take(8); b != nil {
-		return binary.BigEndian.Uint64(b)
-	}
-	return 0
-}
-
-func (r *reader) int() int64 {
-	v, n := binary.Varint(r.b)
-	if n <= 0 {
-		r.fail(errShort)
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) uint() uint64 {
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 {
-		r.fail(errShort)
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) int32() int32 {
-	v := r.int()
-	if v < math.MinInt32 || v > math.MaxInt32 {
-		r.fail(fmt.Errorf("it has the number %d where only 32 bits can be", v))
-		return 0
-	}
-	return int32(v)
-}
-
-// count reads how many elements follow, of which each takes at least size bytes.
-func (r *reader) count(size int) int {
-	n := r.uint()
-	if n > uint64(len(r.b)/size) {
-		r.fail(errShort)
-		return 0
-	}
-	return int(n) //nolint:gosec // no more than len
-}
-
-func (r *reader) text() string { return string(r.take(r.count(1))) }
-
-func (r *reader) bytes() []byte {
-	n := r.uint()
-	switch {
-	case n == 0:
-		return nil
-	case n-1 > uint64(len(r.b)):
-		r.fail(errShort)
-		return nil
-	}
-	return r.take(int(n - 1)) //nolint:gosec // no more than len
 }
 
 func (r *reader) step(began int64) (s stepState) {
@@ -339,6 +237,7 @@ func (r *reader) step(began int64) (s stepState) {
 		r.fail(fmt.Errorf("it has a step of an unknown status, %d", s.status))
 	}
 	s.attempt, s.began, s.due = r.int32(), r.since(began), r.since(began)
+	s.tries, s.stuckAt = r.int32(), r.since(began)
 	return s
 }
 
@@ -352,32 +251,24 @@ func (r *reader) transition(began int64) transition {
 func (r *reader) waiting(began int64) waiting {
 	e := waiting{
 		topic: r.text(), partition: r.int32(), offset: r.int(), came: r.int() + began,
-		key: r.bytes(), value: r.bytes(),
+		key: r.bytes(), value: r.bytes(), step: r.text(),
 	}
-	e.headers = list[header](r, r.count(minHeader))
+	e.undo, e.attempt = r.attempt()
+	e.headers = list[pair](r, r.count(minHeader))
 	for i := range e.headers {
-		e.headers[i] = header{r.text(), r.text()}
+		e.headers[i] = pair{r.text(), r.text()}
 	}
 	return e
 }
 
-func (r *reader) since(began int64) int64 {
-	switch d := r.int(); {
-	case d == 0:
-		return 0
-	case d > 0:
-		return began + d - 1
-	default:
-		return began + d
+// attempt reads which attempt a reply answers, and of what.
+func (r *reader) attempt() (undo bool, n int32) {
+	v := r.int()
+	if v>>1 < math.MinInt32 || v>>1 > math.MaxInt32 {
+		r.fail(fmt.Errorf("it has an attempt %d", v>>1))
+		return false, 0
 	}
-}
-
-// list makes room for n elements, none where there was an error.
-func list[T any](r *reader, n int) []T {
-	if n == 0 || r.err != nil {
-		return nil
-	}
-	return make([]T, n)
+	return v&1 == 1, int32(v >> 1)
 }
 
 // packedTrace is what a traceparent of version 00 takes: the ids and the flags

@@ -22,7 +22,7 @@ func (s *shell) handle(ctx context.Context, r *kgo.Record) error {
 	}
 	x := s.clock.of(r.Partition)
 	if m.kind == kindSweep {
-		return s.sweep(ctx, x, m.ids)
+		return s.forgetEnded(ctx, x, m.swept)
 	}
 	if at := partitionOf(m.id, s.places.known.Load()); at != r.Partition {
 		return forward(ctx, r, m.id, at)

@@ -17,7 +17,7 @@ import (
 // one wherever two are held.
 type index struct {
 	partition int32
-	wake      func()       // there is something to be done that the clock does not know of
+	wake      func()        // there is something to be done that the clock does not know of
 	ends      func(p Phase) // a saga ended just now
 
 	mu       sync.Mutex // never held over a call that blocks
@@ -34,7 +34,10 @@ type index struct {
 
 	ended  map[digest]ending
 	recent recents
-	first  int64 // offset before which nothing is left of ended sagas; -1 unknown
+	// Sweeps: before the offset first nothing is left of ended sagas but what was
+	// asked for; -1 where there are none. firstEnd is when the one at first ended.
+	first, firstEnd int64
+	asked           int // to be forgotten, and not yet
 }
 
 // entry is a saga that has not ended.
@@ -77,7 +80,7 @@ func (x *index) Reset() {
 	defer x.mu.Unlock()
 	x.live, x.ended, x.reserved = map[string]*entry{}, map[digest]ending{}, map[string]struct{}{}
 	x.timers, x.queue, x.recent = nil, nil, recents{}
-	x.ticked, x.admitted, x.active, x.queued, x.early, x.first = 0, 0, 0, 0, 0, -1
+	x.ticked, x.admitted, x.active, x.queued, x.early, x.asked, x.first = 0, 0, 0, 0, 0, 0, -1
 }
 
 // Owned tells whether records are handled.
@@ -110,6 +113,7 @@ func (x *index) Take(r *kgo.Record) (keep bool) {
 		if len(x.ended) > 0 {
 			id := string(r.Key)
 			delete(x.ended, digestOf(id))
+			x.asked = max(0, x.asked-1)
 			x.recent.remove(id)
 		}
 		return false
@@ -185,7 +189,7 @@ func (x *index) end(id string, r *kgo.Record, end ending, phase Phase) {
 	x.ended[digestOf(id)] = end
 	x.recent.add(id, r.Value)
 	if x.first < 0 {
-		x.first = r.Offset
+		x.first, x.firstEnd = r.Offset, max(end.at, -end.at)
 	}
 	if x.owned {
 		x.ends(phase)

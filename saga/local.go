@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
-	"time"
 
 	"github.com/wherry-go/wherry"
 )
@@ -72,7 +71,7 @@ func recovered(err *error) {
 func (s *shell) local(ctx context.Context, p *plan, state any, e effect) input {
 	i := input{kind: inLocal, op: e.op}
 	a := p.steps[e.step].act(e.op.Undo)
-	ctx, end := s.in.local(&localContext{ctx, s.root, e.op}, e.op)
+	ctx, end := s.in.local(&localContext{ctx, s.root, e.op}, ctx, e.op)
 	defer func() { end(i.err) }()
 	if e.timeout > 0 {
 		limited, cancel := context.WithTimeout(ctx, e.timeout)

@@ -105,7 +105,9 @@ func (in *instance) again() *instance {
 	return &c
 }
 
-func (pl *play) start() []effect { return pl.do(input{kind: inStart, payload: []byte(`{"items":["first"]}`)}) }
+func (pl *play) start() []effect {
+	return pl.do(input{kind: inStart, payload: []byte(`{"items":["first"]}`)})
+}
 
 // later lets time go by, and looks at the timers when they are due.
 func (pl *play) later(d time.Duration) (out []effect) {
@@ -155,6 +157,7 @@ func (pl *play) okOp(op Op) []effect {
 
 // no is a rejection, fail a failure.
 func (pl *play) no(step string) []effect { pl.t.Helper(); return pl.noOp(pl.op(step)) }
+
 func (pl *play) noOp(op Op) []effect {
 	pl.t.Helper()
 	return pl.do(input{kind: inReply, op: op, record: answer("", `{"status":"error","code":"sold-out","message":"no more"}`)})

@@ -38,6 +38,7 @@ type instruments struct {
 	propagator propagation.TextMapPropagator
 	meter      metric.Meter
 	name       attribute.KeyValue
+	traces     bool // somebody makes spans
 
 	moves    metric.Int64Counter
 	ends     metric.Int64Counter
@@ -57,6 +58,8 @@ func newInstruments(s *shell, tp trace.TracerProvider, pr propagation.TextMapPro
 		mp = otel.GetMeterProvider()
 	}
 	in := &instruments{tracer: tp.Tracer(scope), propagator: pr, meter: mp.Meter(scope), name: attrSaga.String(s.name)}
+	_, probe := in.tracer.Start(context.Background(), "saga "+s.name)
+	in.traces = probe.SpanContext().IsValid()
 	// An SDK refuses an instrument only for its name, which is fixed here; the
 	// instrument is then one that does nothing.
 	in.moves, _ = in.meter.Int64Counter("wherry.saga.transitions", metric.WithUnit("{transition}"), metric.WithDescription("What happened to sagas."))
@@ -67,18 +70,6 @@ func newInstruments(s *shell, tp trace.TracerProvider, pr propagation.TextMapPro
 		in.moveSets = append(in.moveSets, metric.WithAttributeSet(attribute.NewSet(in.name, attrMove.String(m.String()))))
 	}
 	return in
-}
-
-// String is the name of a transition in metrics.
-func (m move) String() string {
-	names := [...]string{
-		"none", "started", "queued", "sent", "done", "skipped", "rejected", "failed", "timed out", "undoing", "undone",
-		"undo failed", "deadline", "event", "ignored", "verb", "parked", "quarantined", "stuck", "ended",
-	}
-	if int(m) < len(names) {
-		return names[m]
-	}
-	return "unknown"
 }
 
 // observe registers what is measured when somebody asks.
@@ -171,7 +162,7 @@ func (in *instruments) handling(ctx context.Context, h *handling) (context.Conte
 	if of == "" {
 		of = traceparentOf(h.r)
 	}
-	if of == "" && !in.tracer.Enabled(ctx) {
+	if of == "" && !in.traces {
 		return ctx, func(error) {}
 	}
 	ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{traceparent: of})
@@ -202,7 +193,7 @@ func ofOp(op Op) []attribute.KeyValue {
 
 // local begins the span of an attempt at a local step, inside that of its input.
 func (in *instruments) local(ctx context.Context, handler context.Context, op Op) (context.Context, func(error)) {
-	if !in.tracer.Enabled(ctx) {
+	if !in.traces && !trace.SpanContextFromContext(handler).IsValid() {
 		return ctx, func(error) {}
 	}
 	ctx = trace.ContextWithSpan(ctx, trace.SpanFromContext(handler))

@@ -146,7 +146,7 @@ var errNoTopics = errors.New("the topics of the saga do not exist")
 // readPartitions returns how many partitions count, 0 if nobody has said so yet.
 func readPartitions(ctx context.Context, cl *kgo.Client, name string) (int32, error) {
 	topic := stateTopic(name)
-	end, start, err := bounds(ctx, cl, topic)
+	end, start, err := bounds(ctx, cl, topic, 0)
 	if err != nil || start >= end {
 		return 0, err
 	}
@@ -186,9 +186,8 @@ func readPartitions(ctx context.Context, cl *kgo.Client, name string) (int32, er
 	}
 }
 
-// bounds are the offsets of the first partition of a topic: after its last
-// record and of its first.
-func bounds(ctx context.Context, cl *kgo.Client, topic string) (end, start int64, err error) {
+// bounds are the offsets of a partition: after its last record and of its first.
+func bounds(ctx context.Context, cl *kgo.Client, topic string, partition int32) (end, start int64, err error) {
 	adm := kadm.NewClient(cl)
 	ends, err := adm.ListEndOffsets(ctx, topic)
 	if err != nil {
@@ -198,8 +197,8 @@ func bounds(ctx context.Context, cl *kgo.Client, topic string) (end, start int64
 	if err != nil {
 		return 0, 0, fmt.Errorf("asking for the start of %s: %w", topic, err)
 	}
-	e, ok := ends.Lookup(topic, 0)
-	s, ok2 := starts.Lookup(topic, 0)
+	e, ok := ends.Lookup(topic, partition)
+	s, ok2 := starts.Lookup(topic, partition)
 	switch err := cmp.Or(e.Err, s.Err); {
 	case !ok || !ok2 || errors.Is(err, kerr.UnknownTopicOrPartition):
 		return 0, 0, fmt.Errorf("%w: %s", errNoTopics, topic)

@@ -7,7 +7,6 @@ import (
 )
 
 func (s *shell) answer(context.Context, *kgo.Record, *instance, *endedInfo) error { return nil }
-func (s *shell) settled(context.Context, *instance) error { return nil }
-func (s *shell) answered(context.Context, *kgo.Record, *instance, string) error { return nil }
-func readVerb(*kgo.Record) (verb, error) { return verb{}, nil }
-func (s *shell) sweep(context.Context, *index, []string) error { return nil }
+func (s *shell) settled(context.Context, *instance) error                         { return nil }
+func (s *shell) answered(context.Context, *kgo.Record, *instance, string) error   { return nil }
+func readVerb(*kgo.Record) (verb, error)                                          { return verb{}, nil }

@@ -181,28 +181,34 @@ func originalEvent(r *kgo.Record) (*kgo.Record, error) {
 }
 
 // sweepRecord asks to forget ended sagas.
-func sweepRecord(inbox string, partition int32, ids []string) *kgo.Record {
+func sweepRecord(inbox string, partition int32, all []swept) *kgo.Record {
 	r := inboxRecord(inbox, partition, "", kindSweep)
 	r.Key = nil
-	for _, id := range ids {
-		r.Value = binary.AppendUvarint(r.Value, uint64(len(id)))
-		r.Value = append(r.Value, id...)
+	for _, one := range all {
+		r.Value = binary.AppendUvarint(r.Value, uint64(len(one.id)))
+		r.Value = append(r.Value, one.id...)
+		r.Value = binary.AppendVarint(r.Value, one.at)
 	}
 	return r
 }
 
-// sweptIDs is the opposite.
-func sweptIDs(value []byte) (ids []string, err error) {
+// readSweep is the opposite.
+func readSweep(value []byte) (all []swept, err error) {
 	for len(value) > 0 {
 		n, took := binary.Uvarint(value)
 		if took <= 0 || n > uint64(len(value)-took) {
-			return nil, errors.New("a list of ids that ends too early")
+			return nil, errShort
 		}
 		value = value[took:]
-		ids = append(ids, string(value[:n]))
+		one := swept{id: string(value[:n])}
 		value = value[n:]
+		if one.at, took = binary.Varint(value); took <= 0 {
+			return nil, errShort
+		}
+		value = value[took:]
+		all = append(all, one)
 	}
-	return ids, nil
+	return all, nil
 }
 
 // message is an inbox record as it was understood.
@@ -213,7 +219,7 @@ type message struct {
 	// record is the event, or r itself.
 	record  *kgo.Record
 	version int // of a start, 0 if it says none
-	ids     []string
+	swept   []swept
 }
 
 // readMessage reads an inbox record. profiles are those that requests are sent
@@ -232,7 +238,7 @@ func readMessage(r *kgo.Record, profiles []reqreply.Profile) (m message, err err
 		return m, err
 	case k == kindSweep:
 		m.id = ""
-		m.ids, err = sweptIDs(r.Value)
+		m.swept, err = readSweep(r.Value)
 		return m, err
 	}
 	if err := checkID(m.id); err != nil {

@@ -67,8 +67,10 @@ func TestInboxRecordsAreUnderstood(t *testing.T) {
 	event := &kgo.Record{
 		Topic: "paid", Partition: 3, Offset: 42, Key: []byte("other"), Value: []byte("{}"), Timestamp: time.UnixMilli(5),
 		Headers: []kgo.RecordHeader{
-			{Key: "tenant", Value: []byte("a")}, {Key: hdr.Only, Value: []byte("x.saga.router")},
-			{Key: hdr.SagaKind, Value: []byte("start")}, {Key: hdr.CorrelationID, Value: []byte("hers")},
+			{Key: "tenant", Value: []byte("a")},
+			{Key: hdr.Only, Value: []byte("x.saga.router")},
+			{Key: hdr.SagaKind, Value: []byte("start")},
+			{Key: hdr.CorrelationID, Value: []byte("hers")},
 		},
 	}
 	reply := &kgo.Record{Topic: "in", Key: []byte("foreign")}
@@ -86,7 +88,7 @@ func TestInboxRecordsAreUnderstood(t *testing.T) {
 	}{
 		{"a start", startRecord("in", 1, "o-1", []byte("{}"), 2, "00-x"), message{kind: kindStart, id: "o-1", version: 2}, "o-1"},
 		{"a tick", inboxRecord("in", 1, "o-1", kindTick), message{kind: kindTick, id: "o-1"}, "o-1"},
-		{"a sweep", sweepRecord("in", 1, []string{"a", "", "b\x00"}), message{kind: kindSweep, ids: []string{"a", "", "b\x00"}}, ""},
+		{"a sweep", sweepRecord("in", 1, []swept{{"a", 1}, {"", -2}, {"b\x00", 1e15}}), message{kind: kindSweep, swept: []swept{{"a", 1}, {"", -2}, {"b\x00", 1e15}}}, ""},
 		{"a reply", reply, message{id: "o-1", op: Op{ID: "o-1", Step: "pay", Attempt: 2}}, "o-1"},
 		{"a reply of another profile", foreign, message{id: "o-2", op: Op{ID: "o-2", Step: "pay", Undo: true, Attempt: 1}}, "o-2"},
 	}
@@ -138,7 +140,7 @@ func TestS26_WhatIsNoInboxRecordIsAnError(t *testing.T) {
 		"a start of version":   with(startRecord("in", 0, "o-1", []byte{}, 1, ""), hdr.SagaVersion, "new"),
 		"an event of no topic": inboxRecord("in", 0, "o-1", kindEvent),
 		"without partition":    with(inboxRecord("in", 0, "o-1", kindEvent), hdr.SagaTopic, "paid"),
-		"ends too early":       {Headers: []kgo.RecordHeader{{Key: hdr.SagaKind, Value: []byte(kindSweep)}}, Value: []byte{9, 'a'}},
+		"it ends too early":    {Headers: []kgo.RecordHeader{{Key: hdr.SagaKind, Value: []byte(kindSweep)}}, Value: []byte{9, 'a'}},
 	}
 	for want, r := range tests {
 		_, err := readMessage(r, []reqreply.Profile{{}})

@@ -81,8 +81,9 @@ const (
 	SagaTopic     = "wherry-saga-topic"     // of an event: where it was read
 	SagaPartition = "wherry-saga-partition"
 	SagaOffset    = "wherry-saga-offset"
-	SagaKey       = "wherry-saga-key" // of an event: its own key, if it has one
-	SagaPrefix    = "wherry-saga"     // of all of these
+	SagaKey       = "wherry-saga-key"     // of an event: its own key, if it has one
+	SagaOutline   = "wherry-saga-outline" // of an answer to a client: the Definition, without code
+	SagaPrefix    = "wherry-saga"         // of all of these
 )
 
 // Get returns the value of the last header of that key.
