@@ -71,11 +71,9 @@ const (
 	ReplyGroup = "wherry-reply-group" // of a reply: whose answer it is
 )
 
-// A saga's. The first two are on what it sends to a participant, the others on
-// records of its inbox. See package saga.
+// On records of the inbox of sagas. See package saga; what is on requests of sagas
+// is in saga.go.
 const (
-	Saga          = "wherry-saga"           // the Definition's name
-	SagaDirection = "wherry-saga-direction" // do or undo
 	SagaKind      = "wherry-saga-kind"      // none on a reply
 	SagaVersion   = "wherry-saga-version"   // of the Definition that a start was made with
 	SagaTopic     = "wherry-saga-topic"     // of an event: where it was read
