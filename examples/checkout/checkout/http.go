@@ -61,15 +61,15 @@ type view struct {
 	ID    string `json:"id"`
 	Phase string `json:"phase"`
 	Stuck bool   `json:"stuck,omitempty"`
-	Why   string `json:"why,omitempty"` // of a checkout that is not done
+	Why   string `json:"why"` // it is where it is
 	Checkout
 	Steps map[string]string `json:"steps"`
 }
 
 func viewOf(in saga.Instance[Checkout]) view {
-	v := view{ID: in.ID, Phase: in.Phase.String(), Stuck: in.Stuck, Checkout: in.State, Steps: map[string]string{}}
-	if in.Why != "" {
-		v.Why = strings.TrimPrefix(in.Step+": "+in.Why, ": ")
+	v := view{
+		ID: in.ID, Phase: in.Phase.String(), Stuck: in.Stuck, Why: in.Reason().String(),
+		Checkout: in.State, Steps: map[string]string{},
 	}
 	for _, s := range in.Steps {
 		v.Steps[s.Step] = s.Status

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/wherry-go/wherry/kafkatest"
+	"github.com/wherry-go/wherry/saga"
+)
+
+// events are the lines of a timeline without their times and notes, "done pay".
+func events(timeline string) (all []string) {
+	for line := range strings.Lines(timeline) {
+		what, step := strings.TrimSpace(line[11:24]), strings.TrimSpace(line[24:35])
+		all = append(all, strings.TrimSpace(what+" "+step))
+	}
+	return all
+}
+
+// only are those that begin with the word.
+func only(all []string, word string) (some []string) {
+	for _, e := range all {
+		if rest, ok := strings.CutPrefix(e, word+" "); ok {
+			some = append(some, rest)
+		}
+	}
+	return some
+}
+
+func TestACheckoutIsDone(t *testing.T) {
+	t.Parallel()
+	k, dir := kafkatest.NewCluster(t), t.TempDir()
+	p := start(t, k, dir)
+	code, c := p.checkout("o-1")
+	require.Equal(t, http.StatusCreated, code, c)
+	require.Equal(t, "done", c.Phase)
+	require.Equal(t, "shelf of the engine", c.Shelf)
+	require.Equal(t, "pay-checkout/o-1/pay", c.Payment)
+	require.Equal(t, "sale-o-1", c.Entry)
+	require.Len(t, c.Tracking, 12)
+	require.Equal(t, map[string]string{"reserve": "done", "pay": "done", "ship": "done", "capture": "done", "notify": "done"}, c.Steps)
+	require.Contains(t, p.logs.String(), "2 × engine is on its way: "+c.Tracking)
+
+	// The same key is the same checkout.
+	code, again := p.checkout("o-1")
+	require.Equal(t, http.StatusCreated, code, again)
+	require.Equal(t, c.Tracking, again.Tracking)
+	require.Equal(t, map[string]world{"o-1": sold()}, worlds(t, k, dir))
+
+	for body, want := range map[string]string{
+		`{}`:                `customer is missing\naddress is missing\nitem is missing\nquantity must be at least 1\namount must be at least 1`,
+		`{"discount": 100}`: `unknown field`,
+	} {
+		code, text := p.do(http.MethodPost, "/checkouts", body)
+		require.Equal(t, http.StatusBadRequest, code)
+		require.Contains(t, string(text), want)
+	}
+	code, _ = p.do(http.MethodGet, "/checkouts/o-2", "")
+	require.Equal(t, http.StatusNotFound, code)
+}
+
+func TestARefusedPaymentIsUndone(t *testing.T) {
+	t.Parallel()
+	k, dir := kafkatest.NewCluster(t), t.TempDir()
+	p := start(t, k, dir, "-pay", "refuse")
+	code, c := p.checkout("o-1")
+	require.Equal(t, http.StatusConflict, code, c)
+	require.Equal(t, "undone", c.Phase)
+	require.Contains(t, c.Why, `because of step "pay": `)
+	require.Contains(t, c.Why, `refused: no`)
+	require.Equal(t, map[string]string{"reserve": "undone", "pay": "rejected", "ship": "undone", "capture": "waiting", "notify": "waiting"}, c.Steps)
+	require.Equal(t, []string{"ship", "reserve"}, only(events(p.timeline("o-1")), "undone"), "backwards")
+	require.Equal(t, map[string]world{"o-1": {"stock -2": 1, "stock 2": 1, "cancelled label": 1}}, worlds(t, k, dir))
+}
+
+// Each of four attempts may have charged: nobody knows, so it is refunded.
+func TestAPaymentThatIsNotAnsweredIsRefunded(t *testing.T) {
+	t.Parallel()
+	k, dir := kafkatest.NewCluster(t), t.TempDir()
+	p := start(t, k, dir, "-pay", "timeout", "-step-timeout", "300ms")
+	code, c := p.checkout("o-1")
+	require.Equal(t, http.StatusConflict, code, c)
+	require.Equal(t, "undone", c.Steps["pay"])
+	require.Len(t, only(events(p.timeline("o-1")), "timed out"), 4)
+	require.Equal(t, map[string]world{"o-1": takenBack()}, worlds(t, k, dir))
+}
+
+func TestWhatIsFlakyIsTriedAgainAndTheCheckoutIsDone(t *testing.T) {
+	t.Parallel()
+	k, dir := kafkatest.NewCluster(t), t.TempDir()
+	p := start(t, k, dir, "-pay", "flaky", "-capture", "flaky")
+	code, c := p.checkout("o-1")
+	require.Equal(t, http.StatusCreated, code, c)
+	all := events(p.timeline("o-1"))
+	require.Equal(t, []string{"pay", "pay", "capture", "capture"}, only(all, "failed"))
+	require.Empty(t, only(all, "undoing"))
+	require.Equal(t, map[string]world{"o-1": sold()}, worlds(t, k, dir))
+}
+
+// After the pivot there is no way back: it shows as stuck, and an operator ends it.
+func TestANoticeThatFailsForEverIsStuckAndCanBeSkipped(t *testing.T) {
+	t.Parallel()
+	k, dir := kafkatest.NewCluster(t), t.TempDir()
+	p := start(t, k, dir, "-notify", "fail", "-stuck-after", "100ms")
+	p.begin("o-1")
+	c := p.becomes("o-1", "stuck", func(c shown) bool { return c.Stuck })
+	require.Equal(t, "running", c.Phase)
+	require.Contains(t, c.Why, `"o-1" is stuck`)
+	require.Contains(t, c.Why, `step "notify"`)
+	require.Equal(t, "done", c.Steps["capture"])
+	eventually(t, "the hook to be told", func() bool { return strings.Contains(p.logs.String(), `checkout: stuck" id=o-1 step=notify`) })
+
+	operator := &saga.Inspector{Client: k.Client(t), Name: "checkout"}
+	by := saga.By{Actor: "ada", Reason: "I telephoned"}
+	require.Error(t, operator.Do(t.Context(), "o-1", saga.Undo, by), "not after the pivot")
+	require.NoError(t, operator.Do(t.Context(), "o-1", saga.Skip, by))
+	c = p.becomes("o-1", "done", func(c shown) bool { return c.Phase == "done" })
+	require.Equal(t, "skipped", c.Steps["notify"])
+	require.Contains(t, p.timeline("o-1"), "I telephoned")
+	require.Equal(t, map[string]world{"o-1": sold()}, worlds(t, k, dir))
+}
+
+// A no after the pivot is for people.
+func TestANoticeThatIsRefusedIsParked(t *testing.T) {
+	t.Parallel()
+	k, dir := kafkatest.NewCluster(t), t.TempDir()
+	p := start(t, k, dir, "-notify", "refuse")
+	p.begin("o-1")
+	c := p.becomes("o-1", "parked", func(c shown) bool { return c.Phase == "parked" })
+	require.Contains(t, c.Why, "waits for an operator")
+	operator := &saga.Inspector{Client: k.Client(t), Name: "checkout"}
+	require.NoError(t, operator.Do(t.Context(), "o-1", saga.Complete, saga.By{Actor: "ada", Reason: "told in the shop"}))
+	p.becomes("o-1", "done", func(c shown) bool { return c.Phase == "done" })
+}
