@@ -78,6 +78,9 @@ type Engine[S any] struct {
 	// where the transaction that says so is made again. nil means that it is
 	// logged. It should be quick: it has the saga's place.
 	OnStuck func(ctx context.Context, s Stuck)
+	// Caller makes the requests of those who ask: Get, Wait, Why and the verbs. nil
+	// means one that runs as long as Run does, and otherwise for a call.
+	Caller *reqreply.Caller
 	// Opts override the options of Client for the Consumer of the inbox.
 	Opts []kgo.Opt
 	// TracerProvider and Propagator are for spans, MeterProvider for metrics: see
@@ -134,6 +137,9 @@ type shell struct {
 	clock  *clock
 	gates  *breakers
 	table  *wherry.OwnedTable[[]byte]
+
+	desk      *desk
+	inspector *Inspector
 
 	root     context.Context                 //nolint:containedctx // the values of Run's, for local steps
 	consumer atomic.Pointer[wherry.Consumer] // while it runs
@@ -203,7 +209,7 @@ func (e *Engine[S]) make() (*shell, error) {
 		},
 	}
 	s.table.Spec.Partitions = 0
-	return s, nil
+	return s, s.clients(e.Caller)
 }
 
 // profiles are those of all that is called, the default one first.

@@ -61,6 +61,12 @@ func (s *shell) serve(ctx context.Context, ready func()) error {
 		return err
 	}
 	defer unregister()
+	s.publishOutlines(ctx, cl)
+	_, release, err := s.inspector.hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	s.clock.send = s.sender(ctx, cl)
 	s.root = context.WithoutCancel(ctx)
 
@@ -108,7 +114,7 @@ func (s *shell) serve(ctx context.Context, ready func()) error {
 func (s *shell) inboxConsumer() *wherry.Consumer {
 	return &wherry.Consumer{
 		Client: s.client, Group: s.name + ".saga",
-		Handlers: []wherry.Route{{Topic: s.inbox, Handler: s.handle, Key: lineOf(s.profiles)}},
+		Handlers: []wherry.Route{{Topic: s.inbox, Handler: s.handle, Key: lineOf(s.profiles), Prepare: s.desk.prepare}},
 		Policies: []wherry.Policy{s.dead(), wherry.Middleware(s.refusing)},
 		Order:    wherry.ByKey, Delivery: wherry.ExactlyOnce, Tables: []wherry.Owned{s.table},
 		Concurrency: s.concurrency, Opts: append(s.fetchLess(), s.opts...), Logger: s.log,
