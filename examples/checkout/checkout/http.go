@@ -38,9 +38,9 @@ func New(cl *kgo.Client, p Pace, log *slog.Logger) *Engine {
 //	GET  /checkouts/{id}            shows it
 //	GET  /checkouts/{id}/timeline   tells its story
 //
-// POST answers 202 when the checkout is sure to begin. With Prefer: wait=10 (RFC
-// 7240) it waits so many seconds for the end: 201 is a checkout that is done, and
-// 409 one that was undone. With an Idempotency-Key, which is the checkout's id
+// POST answers when the checkout is sure to begin, and with Prefer: wait=10 (RFC
+// 7240) waits at most so many seconds for its end: 201 is a checkout that is done,
+// 409 one that was undone, and 202 one that has not ended. With an Idempotency-Key, which is the checkout's id
 // then, the same may be asked again.
 func Handler(e *Engine, log *slog.Logger) http.Handler {
 	s := &server{e, log}
@@ -91,35 +91,39 @@ func (s *server) start(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Location", "/checkouts/"+id)
-	wait, ok := strings.CutPrefix(r.Header.Get("Prefer"), "wait=")
-	seconds, err := strconv.Atoi(wait)
-	if !ok || err != nil {
-		answer(w, http.StatusAccepted, map[string]string{"id": id})
+	if wait, ok := strings.CutPrefix(r.Header.Get("Prefer"), "wait="); ok {
+		s.await(r.Context(), id, wait)
+	}
+	in, ok := s.find(w, r, id)
+	if !ok {
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), time.Duration(seconds)*time.Second)
-	defer cancel()
-	in, err := s.engine.Wait(ctx, id)
-	switch {
-	case in.Phase == saga.Done:
-		answer(w, http.StatusCreated, viewOf(in))
-	case in.Phase == saga.Undone:
-		answer(w, http.StatusConflict, viewOf(in))
-	case ctx.Err() != nil:
-		answer(w, http.StatusAccepted, map[string]string{"id": id})
-	default:
-		s.fail(w, r, http.StatusServiceUnavailable, err)
+	code := http.StatusAccepted
+	switch in.Phase {
+	case saga.Done:
+		code = http.StatusCreated
+	case saga.Undone:
+		code = http.StatusConflict
 	}
+	answer(w, code, viewOf(in))
+}
+
+// await waits for the end of a checkout, at most as many seconds as the text says.
+func (s *server) await(ctx context.Context, id, seconds string) {
+	n, _ := strconv.Atoi(seconds)
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(n)*time.Second)
+	defer cancel()
+	_, _ = s.engine.Wait(ctx, id) // how it ended is asked for
 }
 
 func (s *server) show(w http.ResponseWriter, r *http.Request) {
-	if in, ok := s.find(w, r); ok {
+	if in, ok := s.find(w, r, r.PathValue("id")); ok {
 		answer(w, http.StatusOK, viewOf(in))
 	}
 }
 
 func (s *server) timeline(w http.ResponseWriter, r *http.Request) {
-	in, ok := s.find(w, r)
+	in, ok := s.find(w, r, r.PathValue("id"))
 	if !ok {
 		return
 	}
@@ -133,11 +137,11 @@ func (s *server) timeline(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// find asks for the checkout of the request.
-func (s *server) find(w http.ResponseWriter, r *http.Request) (in saga.Instance[Checkout], ok bool) {
+// find asks for a checkout.
+func (s *server) find(w http.ResponseWriter, r *http.Request, id string) (in saga.Instance[Checkout], ok bool) {
 	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
 	defer cancel()
-	in, err := s.engine.Get(ctx, r.PathValue("id"))
+	in, err := s.engine.Get(ctx, id)
 	switch {
 	case errors.Is(err, saga.ErrNotFound):
 		s.fail(w, r, http.StatusNotFound, err)
