@@ -8,8 +8,13 @@ func (m *machine) stepsInHand() []int {
 	return m.p.stages[m.in.stage].steps
 }
 
-// advance goes on as far as nothing is to be waited for.
+// advance goes on as far as nothing is to be waited for. What led here is taken
+// in, whatever comes of it.
 func (m *machine) advance() error {
+	if err := m.in.seal(m.p); err != nil {
+		return err
+	}
+	m.keep()
 	for {
 		var on bool
 		var err error

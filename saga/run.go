@@ -113,7 +113,7 @@ func (s *shell) serve(ctx context.Context, ready func()) error {
 // inboxConsumer is what handles the inbox.
 func (s *shell) inboxConsumer() *wherry.Consumer {
 	return &wherry.Consumer{
-		Client: s.client, Group: s.name + ".saga",
+		Client: s.client, Group: groupOf(s.name),
 		Handlers: []wherry.Route{{Topic: s.inbox, Handler: s.handle, Key: lineOf(s.profiles), Prepare: s.desk.prepare}},
 		Policies: []wherry.Policy{s.dead(), wherry.Middleware(s.refusing)},
 		Order:    wherry.ByKey, Delivery: wherry.ExactlyOnce, Tables: []wherry.Owned{s.table},
