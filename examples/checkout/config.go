@@ -37,6 +37,7 @@ type config struct {
 	brokers  []string // of a Kafka elsewhere; none means the embedded broker
 	services []string // those that run in this process
 	pace     checkout.Pace
+	session  time.Duration // after which a process that died is missed
 
 	reserve, pay, ship, capture, notify trouble.Mode
 
@@ -70,6 +71,7 @@ func parse(args []string) (config, error) {
 	flags.DurationVar(&cfg.pace.Timeout, "step-timeout", 3*time.Second, "how long an attempt may take")
 	flags.DurationVar(&cfg.pace.Retry, "retry-initial", time.Second, "the wait before the second attempt; each later one is twice as long, up to 10s")
 	flags.DurationVar(&cfg.pace.StuckAfter, "stuck-after", 15*time.Second, "how long what has to succeed may fail before the checkout shows as stuck")
+	flags.DurationVar(&cfg.session, "session-timeout", 10*time.Second, "after how long a process that died without a word is missed, and others, or its next start, take over")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			flags.SetOutput(os.Stdout)

@@ -51,6 +51,7 @@ var binary = sync.OnceValues(func() (string, error) {
 type process struct {
 	api
 	logs *logs
+	stop func() // in good order
 }
 
 // hasty is how tests check out.
@@ -71,9 +72,12 @@ func start(t *testing.T, k *kafkatest.Cluster, dir string, args ...string) *proc
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx, cfg) }()
-	t.Cleanup(func() {
+	p.stop = sync.OnceFunc(func() {
 		cancel()
 		require.NoError(t, <-ended)
+	})
+	t.Cleanup(func() {
+		p.stop()
 		if t.Failed() {
 			t.Logf("logs:\n%s", p.logs)
 		}
@@ -101,7 +105,9 @@ type shown struct {
 	Error                           string
 }
 
-const order = `{"customer": "ada@example.com", "address": "St James Square 12, London", "item": "engine", "quantity": 2, "amount": 9999}`
+func order(address string) string {
+	return `{"customer": "ada@example.com", "address": "` + address + `", "item": "engine", "quantity": 2, "amount": 9999}`
+}
 
 func (a api) do(method, path, body string, header ...string) (code int, text []byte) {
 	a.t.Helper()
@@ -121,7 +127,7 @@ func (a api) do(method, path, body string, header ...string) (code int, text []b
 // checkout checks out, and waits for the end.
 func (a api) checkout(id string) (code int, c shown) {
 	a.t.Helper()
-	code, text := a.do(http.MethodPost, "/checkouts", order, "Prefer", "wait=60", "Idempotency-Key", id)
+	code, text := a.do(http.MethodPost, "/checkouts", order("London"), "Prefer", "wait=60", "Idempotency-Key", id)
 	require.NoError(a.t, json.Unmarshal(text, &c), "%s", text)
 	return code, c
 }
@@ -129,7 +135,7 @@ func (a api) checkout(id string) (code int, c shown) {
 // begin starts a checkout.
 func (a api) begin(id string) {
 	a.t.Helper()
-	code, text := a.do(http.MethodPost, "/checkouts", order, "Idempotency-Key", id)
+	code, text := a.do(http.MethodPost, "/checkouts", order("London"), "Idempotency-Key", id)
 	require.Equal(a.t, http.StatusAccepted, code, "%s", text)
 }
 

@@ -54,9 +54,7 @@ func run(ctx context.Context, cfg config) error {
 			kgo.ClientID("checkout"),
 			kgo.ProducerLinger(0),                             // whoever checks out waits for it
 			kgo.ProducerBatchCompression(kgo.NoCompression()), // KafkaJS, below NestJS, has no snappy, kgo's default
-			// A process that died without a word is missed after so long, and others,
-			// or its next start, take over; kgo's default is 45 s.
-			kgo.SessionTimeout(10*time.Second),
+			kgo.SessionTimeout(cfg.session),
 			kgo.WithLogger(kslog.New(slog.New(quiet{cfg.log.Handler()}))),
 		)
 		if err != nil {

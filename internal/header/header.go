@@ -74,9 +74,9 @@ const (
 // On records of the inbox of sagas. See package saga; what is on requests of sagas
 // is in saga.go.
 const (
-	SagaKind      = "wherry-saga-kind"      // none on a reply
-	SagaVersion   = "wherry-saga-version"   // of the Definition that a start was made with
-	SagaTopic     = "wherry-saga-topic"     // of an event: where it was read
+	SagaKind      = "wherry-saga-kind"    // none on a reply
+	SagaVersion   = "wherry-saga-version" // of the Definition that a start was made with
+	SagaTopic     = "wherry-saga-topic"   // of an event: where it was read
 	SagaPartition = "wherry-saga-partition"
 	SagaOffset    = "wherry-saga-offset"
 	SagaKey       = "wherry-saga-key"     // of an event: its own key, if it has one

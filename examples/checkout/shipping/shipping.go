@@ -19,6 +19,9 @@ import (
 	"github.com/wherry-go/wherry/saga"
 )
 
+// Nowhere is an address that no carrier goes to.
+const Nowhere = "nowhere"
+
 const schema = `CREATE TABLE IF NOT EXISTS labels (
 	tracking  TEXT NOT NULL PRIMARY KEY,
 	checkout  TEXT NOT NULL,
@@ -67,6 +70,9 @@ func DSN(path string) string {
 }
 
 func (s *Service) ship(ctx context.Context, p contract.Parcel) (contract.Label, error) {
+	if p.Address == Nowhere {
+		return contract.Label{}, &reqreply.Error{Code: "no-carrier", Message: "no carrier goes there"}
+	}
 	return s.once(ctx, func(tx *sql.Tx, op saga.Op) (contract.Label, error) {
 		l := contract.Label{Tracking: rand.Text()[:12]}
 		_, err := tx.ExecContext(ctx, "INSERT INTO labels (checkout, tracking, address) VALUES (?, ?, ?)", op.ID, l.Tracking, p.Address)
