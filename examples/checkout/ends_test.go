@@ -49,6 +49,7 @@ func TestACheckoutIsDone(t *testing.T) {
 	require.Equal(t, http.StatusCreated, code, again)
 	require.Equal(t, c.Tracking, again.Tracking)
 	require.Equal(t, map[string]world{"o-1": sold()}, worlds(t, k, dir))
+	require.Empty(t, read(t, k, "checkout.saga.dlq"))
 
 	for body, want := range map[string]string{
 		`{}`:                `customer is missing\naddress is missing\nitem is missing\nquantity must be at least 1\namount must be at least 1`,
