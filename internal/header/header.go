@@ -71,8 +71,7 @@ const (
 	ReplyGroup = "wherry-reply-group" // of a reply: whose answer it is
 )
 
-// On records of the inbox of sagas. See package saga; what is on requests of sagas
-// is in saga.go.
+// A record of a saga's inbox. See package saga.
 const (
 	SagaKind      = "wherry-saga-kind"    // none on a reply
 	SagaVersion   = "wherry-saga-version" // of the Definition that a start was made with
