@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -11,23 +12,14 @@ import (
 	"github.com/wherry-go/wherry/saga"
 )
 
-// events are the lines of a timeline without their times and notes, "done pay".
-func events(timeline string) (all []string) {
-	for line := range strings.Lines(timeline) {
-		what, step := strings.TrimSpace(line[11:24]), strings.TrimSpace(line[24:35])
-		all = append(all, strings.TrimSpace(what+" "+step))
+// happened are the steps of a timeline's lines that say so, such as
+// "      33ms  ship     done" and "failed (attempt 2): it is broken".
+func happened(timeline, what string) (steps []string) {
+	line := regexp.MustCompile(`(?m)^ *[0-9.m]*s  (\w+) +` + what + `\b`)
+	for _, m := range line.FindAllStringSubmatch(timeline, -1) {
+		steps = append(steps, m[1])
 	}
-	return all
-}
-
-// only are those that begin with the word.
-func only(all []string, word string) (some []string) {
-	for _, e := range all {
-		if rest, ok := strings.CutPrefix(e, word+" "); ok {
-			some = append(some, rest)
-		}
-	}
-	return some
+	return steps
 }
 
 func TestACheckoutIsDone(t *testing.T) {
@@ -41,7 +33,7 @@ func TestACheckoutIsDone(t *testing.T) {
 	require.Equal(t, "pay-checkout/o-1/pay", c.Payment)
 	require.Equal(t, "sale-o-1", c.Entry)
 	require.Len(t, c.Tracking, 12)
-	require.Equal(t, map[string]string{"reserve": "done", "pay": "done", "ship": "done", "capture": "done", "notify": "done"}, c.Steps)
+	require.Equal(t, []string{"reserve done", "pay done", "ship done", "capture done", "notify done"}, c.steps())
 	require.Contains(t, p.logs.String(), "2 × engine is on its way: "+c.Tracking)
 
 	// The same key is the same checkout.
@@ -72,8 +64,8 @@ func TestARefusedPaymentIsUndone(t *testing.T) {
 	require.Equal(t, "undone", c.Phase)
 	require.Contains(t, c.Why, `because of step "pay": `)
 	require.Contains(t, c.Why, `refused: no`)
-	require.Equal(t, map[string]string{"reserve": "undone", "pay": "rejected", "ship": "undone", "capture": "waiting", "notify": "waiting"}, c.Steps)
-	require.Equal(t, []string{"ship", "reserve"}, only(events(p.timeline("o-1")), "undone"), "backwards")
+	require.Equal(t, []string{"reserve undone", "pay rejected", "ship undone", "capture waiting", "notify waiting"}, c.steps())
+	require.Equal(t, []string{"ship", "reserve"}, happened(p.timeline("o-1"), "undone"), "backwards")
 	require.Equal(t, map[string]world{"o-1": {"stock -2": 1, "stock 2": 1, "cancelled label": 1}}, worlds(t, k, dir))
 }
 
@@ -84,8 +76,8 @@ func TestAPaymentThatIsNotAnsweredIsRefunded(t *testing.T) {
 	p := start(t, k, dir, "-pay", "timeout", "-step-timeout", "300ms")
 	code, c := p.checkout("o-1")
 	require.Equal(t, http.StatusConflict, code, c)
-	require.Equal(t, "undone", c.Steps["pay"])
-	require.Len(t, only(events(p.timeline("o-1")), "timed out"), 4)
+	require.Equal(t, "undone", c.step("pay"))
+	require.Len(t, happened(p.timeline("o-1"), "timed out"), 4)
 	require.Equal(t, map[string]world{"o-1": takenBack()}, worlds(t, k, dir))
 }
 
@@ -95,9 +87,8 @@ func TestWhatIsFlakyIsTriedAgainAndTheCheckoutIsDone(t *testing.T) {
 	p := start(t, k, dir, "-pay", "flaky", "-capture", "flaky")
 	code, c := p.checkout("o-1")
 	require.Equal(t, http.StatusCreated, code, c)
-	all := events(p.timeline("o-1"))
-	require.Equal(t, []string{"pay", "pay", "capture", "capture"}, only(all, "failed"))
-	require.Empty(t, only(all, "undoing"))
+	require.Equal(t, []string{"pay", "pay", "capture", "capture"}, happened(p.timeline("o-1"), "failed"))
+	require.Empty(t, happened(p.timeline("o-1"), "undoing"))
 	require.Equal(t, map[string]world{"o-1": sold()}, worlds(t, k, dir))
 }
 
@@ -111,7 +102,7 @@ func TestANoticeThatFailsForEverIsStuckAndCanBeSkipped(t *testing.T) {
 	require.Equal(t, "running", c.Phase)
 	require.Contains(t, c.Why, `"o-1" is stuck`)
 	require.Contains(t, c.Why, `step "notify"`)
-	require.Equal(t, "done", c.Steps["capture"])
+	require.Equal(t, "done", c.step("capture"))
 	eventually(t, "the hook to be told", func() bool { return strings.Contains(p.logs.String(), `checkout: stuck" id=o-1 step=notify`) })
 
 	operator := &saga.Inspector{Client: k.Client(t), Name: "checkout"}
@@ -119,7 +110,7 @@ func TestANoticeThatFailsForEverIsStuckAndCanBeSkipped(t *testing.T) {
 	require.Error(t, operator.Do(t.Context(), "o-1", saga.Undo, by), "not after the pivot")
 	require.NoError(t, operator.Do(t.Context(), "o-1", saga.Skip, by))
 	c = p.becomes("o-1", "done", func(c shown) bool { return c.Phase == "done" })
-	require.Equal(t, "skipped", c.Steps["notify"])
+	require.Equal(t, "skipped", c.step("notify"))
 	require.Contains(t, p.timeline("o-1"), "I telephoned")
 	require.Equal(t, map[string]world{"o-1": sold()}, worlds(t, k, dir))
 }

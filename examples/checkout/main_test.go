@@ -101,8 +101,25 @@ type shown struct {
 	ID, Phase, Why                  string
 	Stuck                           bool
 	Shelf, Payment, Tracking, Entry string
-	Steps                           map[string]string
-	Error                           string
+	Steps                           []struct{ Step, Status string }
+}
+
+// step is how far one of its steps has come.
+func (c shown) step(name string) string {
+	for _, s := range c.Steps {
+		if s.Step == name {
+			return s.Status
+		}
+	}
+	return "not there"
+}
+
+// steps is step of all, in their order.
+func (c shown) steps() (all []string) {
+	for _, s := range c.Steps {
+		all = append(all, s.Step+" "+s.Status)
+	}
+	return all
 }
 
 func order(address string) string {

@@ -42,7 +42,7 @@ func run(ctx context.Context, cfg config) error {
 		if err != nil {
 			return err
 		}
-		defer os.RemoveAll(dir)
+		defer func() { _ = os.RemoveAll(dir) }() // nobody needs it any more
 		cfg.data = dir
 	}
 	if err := os.MkdirAll(cfg.data, 0o700); err != nil {
@@ -140,13 +140,13 @@ func runServices(ctx context.Context, cfg config, cl *kgo.Client, brokers []stri
 func assemble(cfg config, cl *kgo.Client, name string) service {
 	switch name {
 	case stockName:
-		return stock.New(cl, cfg.reserve)
+		return stock.New(cl, cfg.reserve, cfg.log)
 	case paymentsName:
-		return payments.New(cl, cfg.pay, filepath.Join(cfg.data, "payments.jsonl"))
+		return payments.New(cl, cfg.pay, cfg.log, filepath.Join(cfg.data, "payments.jsonl"))
 	case shippingName:
-		return shipping.New(cl, cfg.ship, filepath.Join(cfg.data, "shipping.db"))
+		return shipping.New(cl, cfg.ship, cfg.log, filepath.Join(cfg.data, "shipping.db"))
 	case ledgerName:
-		return ledger.New(cl, cfg.capture)
+		return ledger.New(cl, cfg.capture, cfg.log)
 	case notifyName:
 		return notify.New(cl, cfg.notify, cfg.log)
 	default:
@@ -178,7 +178,7 @@ func tellReady(cfg config, address string, brokers []string) {
   check out:       curl -X POST http://%[1]s/checkouts -H "Prefer: wait=10" -d '{"customer": "ada@example.com", "address": "St James Square 12, London", "item": "engine", "quantity": 1, "amount": 9999}'
   look at one:     curl http://%[1]s/checkouts/ID
   its story:       curl http://%[1]s/checkouts/ID/timeline
-  all, by wherry:  go run ./cmd/wherry saga -b %[2]s ls checkout
+  all, by wherry:  go run ./cmd/wherry saga ls checkout -all -brokers %[2]s
 
 `, address, brokers[0])
 	}

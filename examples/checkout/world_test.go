@@ -25,6 +25,7 @@ type world map[string]int
 
 // The two worlds that are whole.
 func sold() world { return world{"stock -2": 1, "charge 9999": 1, "label": 1, "sale 9999": 1} }
+
 func takenBack() world {
 	return world{"stock -2": 1, "stock 2": 1, "charge 9999": 1, "refund 9999": 1, "cancelled label": 1}
 }

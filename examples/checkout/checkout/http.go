@@ -6,7 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"strconv"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/wherry-go/wherry"
 	"github.com/wherry-go/wherry/saga"
 )
 
@@ -25,6 +26,7 @@ type Engine = saga.Engine[Checkout]
 func New(cl *kgo.Client, p Pace, log *slog.Logger) *Engine {
 	return &Engine{
 		Client: cl, Definitions: []saga.Definition[Checkout]{Definition(p)},
+		Topics: wherry.TopicSpec{Partitions: 4},
 		OnStuck: func(ctx context.Context, s saga.Stuck) {
 			log.WarnContext(ctx, "checkout: stuck", "id", s.ID, "step", s.Step, "since", s.Since, "error", s.Err)
 		},
@@ -63,16 +65,22 @@ type view struct {
 	Stuck bool   `json:"stuck,omitempty"`
 	Why   string `json:"why"` // it is where it is
 	Checkout
-	Steps map[string]string `json:"steps"`
+	Steps []step `json:"steps"`
+}
+
+type step struct {
+	Step    string `json:"step"`
+	Status  string `json:"status"`
+	Attempt int    `json:"attempt,omitempty"`
 }
 
 func viewOf(in saga.Instance[Checkout]) view {
 	v := view{
 		ID: in.ID, Phase: in.Phase.String(), Stuck: in.Stuck, Why: in.Reason().String(),
-		Checkout: in.State, Steps: map[string]string{},
+		Checkout: in.State,
 	}
 	for _, s := range in.Steps {
-		v.Steps[s.Step] = s.Status
+		v.Steps = append(v.Steps, step{s.Step, s.Status, s.Attempt})
 	}
 	return v
 }
@@ -98,12 +106,14 @@ func (s *server) start(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	code := http.StatusAccepted
+	var code int
 	switch in.Phase {
 	case saga.Done:
 		code = http.StatusCreated
 	case saga.Undone:
 		code = http.StatusConflict
+	default:
+		code = http.StatusAccepted
 	}
 	answer(w, code, viewOf(in))
 }
@@ -128,13 +138,7 @@ func (s *server) timeline(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	for _, t := range in.History {
-		attempt := ""
-		if t.Attempt > 0 {
-			attempt = strconv.Itoa(t.Attempt)
-		}
-		fmt.Fprintf(w, "%8.3fs  %-12s %-10s %2s  %s\n", t.At.Sub(in.Began).Seconds(), t.What, t.Step, attempt, t.Note)
-	}
+	_, _ = io.WriteString(w, in.Timeline()) // who asked has gone
 }
 
 // find asks for a checkout.

@@ -4,6 +4,7 @@ package ledger
 
 import (
 	"context"
+	"log/slog"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -14,10 +15,10 @@ import (
 )
 
 // New returns the service.
-func New(cl *kgo.Client, how trouble.Mode) *wherry.Consumer {
+func New(cl *kgo.Client, how trouble.Mode, log *slog.Logger) *wherry.Consumer {
 	return &wherry.Consumer{
 		Client: cl, Group: "ledger", Order: wherry.ByKey,
-		Handlers: []wherry.Route{contract.Capture.Handler(trouble.In(how, capture))},
+		Handlers: []wherry.Route{contract.Capture.Handler(trouble.In(how, log, capture))},
 		// The saga tries again: it is told of what fails, and nothing is kept.
 		Policies: []wherry.Policy{reqreply.Faults{Done: true}},
 	}

@@ -22,7 +22,7 @@ func New(cl *kgo.Client, how trouble.Mode, log *slog.Logger) *wherry.Consumer {
 	}
 	return &wherry.Consumer{
 		Client: cl, Group: "notify", Order: wherry.ByKey,
-		Handlers: []wherry.Route{contract.Notify.Handler(trouble.In(how, tell))},
+		Handlers: []wherry.Route{contract.Notify.Handler(trouble.In(how, log, tell))},
 		Policies: []wherry.Policy{reqreply.Faults{Done: true}},
 	}
 }

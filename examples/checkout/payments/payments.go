@@ -5,6 +5,7 @@ package payments
 import (
 	"context"
 	"errors"
+	"log/slog"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -23,14 +24,14 @@ type Service struct {
 }
 
 // New returns the service, with its book in the file at path.
-func New(cl *kgo.Client, how trouble.Mode, path string) *Service {
+func New(cl *kgo.Client, how trouble.Mode, log *slog.Logger, path string) *Service {
 	s := &Service{path: path}
 	s.Consumer = wherry.Consumer{
 		// The group that NestJS makes of the groupId "payments".
 		Client: cl, Group: "payments-server", Order: wherry.ByKey,
 		Handlers: []wherry.Route{
-			contract.Pay.Handler(trouble.In(how, s.pay)),
-			contract.Refund.HandlerUndo(s.refund),
+			contract.Pay.Handler(trouble.In(how, log, s.pay)),
+			contract.Refund.HandlerUndo(trouble.In(how, log, s.refund)),
 		},
 		Policies: []wherry.Policy{reqreply.Faults{Done: true}},
 	}

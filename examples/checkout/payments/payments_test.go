@@ -3,6 +3,7 @@ package payments_test
 import (
 	"context"
 	"encoding/base64"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,7 +28,7 @@ func TestPaymentsInGoAndInNestJS(t *testing.T) {
 	t.Parallel()
 	for name, start := range map[string]func(t *testing.T, k *kafkatest.Cluster, book string){
 		"Go": func(t *testing.T, k *kafkatest.Cluster, book string) {
-			kafkatest.Run(t, payments.New(k.Client(t), trouble.OK, book))
+			kafkatest.Run(t, payments.New(k.Client(t), trouble.OK, slog.New(slog.DiscardHandler), book))
 		},
 		"NestJS": inNest,
 	} {

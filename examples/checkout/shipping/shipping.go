@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"errors"
+	"log/slog"
 	"path/filepath"
 
 	_ "github.com/ncruces/go-sqlite3/driver" // database/sql's "sqlite3"
@@ -39,13 +40,13 @@ type Service struct {
 }
 
 // New returns the service, with its database in the file at path.
-func New(cl *kgo.Client, how trouble.Mode, path string) *Service {
+func New(cl *kgo.Client, how trouble.Mode, log *slog.Logger, path string) *Service {
 	s := &Service{path: path}
 	s.Consumer = wherry.Consumer{
 		Client: cl, Group: "shipping", Order: wherry.ByKey,
 		Handlers: []wherry.Route{
-			contract.Ship.HandlerUndo(s.cancel),
-			contract.Ship.Handler(trouble.In(how, s.ship)),
+			contract.Ship.HandlerUndo(trouble.In(how, log, s.cancel)),
+			contract.Ship.Handler(trouble.In(how, log, s.ship)),
 		},
 		Policies: []wherry.Policy{reqreply.Faults{Done: true}},
 	}

@@ -4,6 +4,7 @@ package stock
 
 import (
 	"context"
+	"log/slog"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -17,7 +18,7 @@ import (
 const Unicorns = "unicorn"
 
 // New returns the service.
-func New(cl *kgo.Client, how trouble.Mode) *wherry.Consumer {
+func New(cl *kgo.Client, how trouble.Mode, log *slog.Logger) *wherry.Consumer {
 	// The barrier: what was done and undone, by saga and step.
 	seen := &wherry.OwnedTable[reqreply.Answered]{Topic: "stock.seen"}
 	method := contract.Reserve
@@ -26,8 +27,8 @@ func New(cl *kgo.Client, how trouble.Mode) *wherry.Consumer {
 		Client: cl, Group: "stock", Order: wherry.ByKey,
 		Delivery: wherry.ExactlyOnce, Tables: []wherry.Owned{seen},
 		Handlers: []wherry.Route{
-			method.HandlerUndo(release),
-			method.Handler(trouble.In(how, reserve)),
+			method.HandlerUndo(trouble.In(how, log, release)),
+			method.Handler(trouble.In(how, log, reserve)),
 		},
 		Policies: []wherry.Policy{reqreply.Faults{Done: true}},
 	}

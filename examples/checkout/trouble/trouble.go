@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 
@@ -46,21 +47,31 @@ func (m *Mode) String() string { return string(*m) }
 // flakyAttempts is how many attempts fail that are Flaky.
 const flakyAttempts = 2
 
-// In returns fn with that trouble. Undoing knows no trouble: it would be tried
-// for ever.
-func In[Req, Resp any](m Mode, fn func(context.Context, Req) (Resp, error)) func(context.Context, Req) (Resp, error) {
-	return func(ctx context.Context, req Req) (none Resp, err error) {
+// In returns fn with that trouble, and with a line in the log for each time that
+// it is called. An undo has no trouble: it would be tried for ever.
+func In[Req, Resp any](m Mode, log *slog.Logger, fn func(context.Context, Req) (Resp, error)) func(context.Context, Req) (Resp, error) {
+	return func(ctx context.Context, req Req) (resp Resp, err error) {
 		op, _ := saga.OpFrom(ctx)
-		switch {
-		case m == Refuse:
-			return none, &reqreply.Error{Code: "refused", Message: "no"}
-		case m == Fail, m == Flaky && op.Attempt <= flakyAttempts:
-			return none, errors.New("it is broken")
+		how := m
+		if op.Undo {
+			how = OK
 		}
-		resp, err := fn(ctx, req)
-		if m == Timeout && err == nil {
+		switch {
+		case how == Refuse:
+			err = &reqreply.Error{Code: "refused", Message: "no"}
+		case how == Fail, how == Flaky && op.Attempt <= flakyAttempts:
+			err = errors.New("it is broken")
+		default:
+			resp, err = fn(ctx, req)
+		}
+		if how == Timeout && err == nil {
 			<-ctx.Done() // the end of the step's Timeout, or of the Consumer
-			return none, context.Cause(ctx)
+			err = context.Cause(ctx)
+		}
+		if err != nil {
+			log.WarnContext(ctx, "participant: not done", "op", op.Key(), "attempt", op.Attempt, "error", err)
+		} else {
+			log.InfoContext(ctx, "participant: done", "op", op.Key(), "attempt", op.Attempt)
 		}
 		return resp, err
 	}
