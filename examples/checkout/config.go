@@ -49,36 +49,48 @@ type config struct {
 	started func(http string, brokers []string)
 }
 
-// parse reads the command line. Its error has all that is wrong with it, or is
-// flag.ErrHelp after the help was printed.
-func parse(args []string) (config, error) {
-	cfg := config{
+// arguments are the command line as it is read.
+type arguments struct {
+	config
+	brokerList, serviceList string
+}
+
+// newFlags returns the flags, and where their values go.
+func newFlags() (*flag.FlagSet, *arguments) {
+	args := &arguments{config: config{
 		embedded: embeddedAddr, out: os.Stderr, log: slog.Default(),
 		reserve: trouble.OK, pay: trouble.OK, ship: trouble.OK, capture: trouble.OK, notify: trouble.OK,
-	}
+	}}
 	flags := flag.NewFlagSet("checkout", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // the caller tells of errors
-	flags.StringVar(&cfg.http, "http", "127.0.0.1:3100", "`host:port` of the HTTP server; port 0 means a free one")
-	flags.StringVar(&cfg.data, "data", ".wherry-checkout", "`folder` of the embedded broker and of the participants; \"\" keeps nothing")
-	brokers := flags.String("brokers", "", "`host:port,…` of a Kafka; else a broker runs in this process, on "+embeddedAddr+" or a free port where that is taken")
-	services := flags.String("services", strings.Join(allServices, ","), "`names` of the services to run in this process")
+	flags.StringVar(&args.http, "http", "127.0.0.1:3100", "`host:port` of the HTTP server; port 0 means a free one")
+	flags.StringVar(&args.data, "data", ".wherry-checkout", "`folder` of the embedded broker and of the participants; \"\" keeps nothing")
+	flags.StringVar(&args.brokerList, "brokers", "", "`host:port,…` of a Kafka; else a broker runs in this process, on "+embeddedAddr+" or a free port where that is taken")
+	flags.StringVar(&args.serviceList, "services", strings.Join(allServices, ","), "`names` of the services to run in this process")
 	const how = " `go`: ok, refuse (it says no), fail (every attempt fails), flaky (the first two fail) or timeout (it is done and not answered)"
-	flags.Var(&cfg.reserve, "reserve", "how reservations"+how)
-	flags.Var(&cfg.pay, "pay", "how payments"+how)
-	flags.Var(&cfg.ship, "ship", "how labels"+how)
-	flags.Var(&cfg.capture, "capture", "how bookings"+how)
-	flags.Var(&cfg.notify, "notify", "how notices"+how)
-	flags.DurationVar(&cfg.pace.Timeout, "step-timeout", 3*time.Second, "how long an attempt may take")
-	flags.DurationVar(&cfg.pace.Retry, "retry-initial", time.Second, "the wait before the second attempt; each later one is twice as long, up to 10s")
-	flags.DurationVar(&cfg.pace.StuckAfter, "stuck-after", 15*time.Second, "how long what has to succeed may fail before the checkout shows as stuck")
-	flags.DurationVar(&cfg.session, "session-timeout", 10*time.Second, "after how long a process that died without a word is missed, and others, or its next start, take over")
-	if err := flags.Parse(args); err != nil {
+	flags.Var(&args.reserve, "reserve", "how reservations"+how)
+	flags.Var(&args.pay, "pay", "how payments"+how)
+	flags.Var(&args.ship, "ship", "how labels"+how)
+	flags.Var(&args.capture, "capture", "how bookings"+how)
+	flags.Var(&args.notify, "notify", "how notices"+how)
+	flags.DurationVar(&args.pace.Timeout, "step-timeout", 3*time.Second, "how long an attempt may take")
+	flags.DurationVar(&args.pace.Retry, "retry-initial", time.Second, "the wait before the second attempt; each later one is twice as long, up to 10s")
+	flags.DurationVar(&args.pace.StuckAfter, "stuck-after", 15*time.Second, "how long what has to succeed may fail before the checkout shows as stuck")
+	flags.DurationVar(&args.session, "session-timeout", 10*time.Second, "after how long a process that died without a word is missed, and others, or its next start, take over")
+	return flags, args
+}
+
+// parse reads the command line. Its error has all that is wrong with it, or is
+// flag.ErrHelp after the help was printed.
+func parse(line []string) (config, error) {
+	flags, args := newFlags()
+	if err := flags.Parse(line); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			flags.SetOutput(os.Stdout)
 			fmt.Println("Runs a checkout and its participants. The flags:")
 			flags.PrintDefaults()
 		}
-		return cfg, err
+		return args.config, err
 	}
 
 	var faults []error
@@ -89,14 +101,14 @@ func parse(args []string) (config, error) {
 	// get a broker of its own.
 	flags.Visit(func(f *flag.Flag) {
 		if f.Name == "brokers" {
-			if cfg.brokers = split(*brokers); len(cfg.brokers) == 0 {
+			if args.brokers = split(args.brokerList); len(args.brokers) == 0 {
 				faults = append(faults, errors.New("-brokers is empty: give host:port, or leave it out to have a broker in this process"))
 			}
 		}
 	})
 	var err error
-	cfg.services, err = parseServices(*services)
-	return cfg, errors.Join(append(faults, err)...)
+	args.services, err = parseServices(args.serviceList)
+	return args.config, errors.Join(append(faults, err)...)
 }
 
 // parseServices reads a list of names, each of which counts once.

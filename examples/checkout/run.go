@@ -52,8 +52,7 @@ func run(ctx context.Context, cfg config) error {
 		cl, err := kgo.NewClient(
 			kgo.SeedBrokers(brokers...),
 			kgo.ClientID("checkout"),
-			kgo.ProducerLinger(0),                             // whoever checks out waits for it
-			kgo.ProducerBatchCompression(kgo.NoCompression()), // KafkaJS, below NestJS, has no snappy, kgo's default
+			kgo.ProducerLinger(0), // whoever checks out waits for it
 			kgo.SessionTimeout(cfg.session),
 			kgo.WithLogger(kslog.New(slog.New(quiet{cfg.log.Handler()}))),
 		)

@@ -1,5 +1,5 @@
 import { closeSync, existsSync, fsyncSync, openSync, readFileSync, truncateSync, writeSync } from 'node:fs';
-import { Injectable, OnModuleDestroy } from '@nestjs/common';
+import { Injectable, Logger, OnModuleDestroy } from '@nestjs/common';
 import { RpcException } from '@nestjs/microservices';
 import { settings } from './settings.js';
 
@@ -17,6 +17,7 @@ interface Line {
  */
 @Injectable()
 export class Book implements OnModuleDestroy {
+  private readonly logger = new Logger(Book.name);
   private readonly lines = new Map<string, Line>();
   private readonly file: number;
 
@@ -55,6 +56,7 @@ export class Book implements OnModuleDestroy {
   private append(line: Line): Line {
     writeSync(this.file, JSON.stringify(line) + '\n');
     fsyncSync(this.file);
+    this.logger.log(`${line.did} of ${line.amount}: ${line.key}`);
     return this.remember(line);
   }
 

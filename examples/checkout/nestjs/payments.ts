@@ -2,7 +2,7 @@
 // shows in one thing, the Op that makes them idempotent.
 import 'reflect-metadata';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Controller, Logger, Module } from '@nestjs/common';
+import { Controller, Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { MessagePattern, type MicroserviceOptions, Payload, RpcException, Transport } from '@nestjs/microservices';
 import { Book } from './book.js';
@@ -16,7 +16,7 @@ interface Charge {
 
 @Controller()
 export class PaymentsController {
-  private readonly logger = new Logger('Payments');
+  private readonly tries = new Map<string, number>(); // by key
 
   constructor(private readonly book: Book) {}
 
@@ -24,15 +24,13 @@ export class PaymentsController {
   async pay(@Payload() charge: Charge, @SagaOp() op: Op) {
     this.fail(op);
     const { payment } = this.book.charge(op.step, charge.amount);
-    this.logger.log(`charged ${charge.amount} to ${charge.customer}: ${op.key}`);
     if (settings.pay === 'timeout') await delay(settings.late);
     return { id: payment };
   }
 
   @MessagePattern('payments.refund')
   refund(@SagaOp() op: Op) {
-    const { payment, amount } = this.book.refund(op.step);
-    this.logger.log(`refunded ${amount}: ${op.key}`);
+    const { payment } = this.book.refund(op.step);
     return { id: payment };
   }
 
@@ -44,8 +42,6 @@ export class PaymentsController {
     this.tries.set(key, tries);
     if (settings.pay === 'fail' || (settings.pay === 'flaky' && tries <= 2)) throw new Error('the provider is down');
   }
-
-  private readonly tries = new Map<string, number>();
 }
 
 @Module({ controllers: [PaymentsController], providers: [Book] })
