@@ -40,9 +40,9 @@ func New(cl *kgo.Client, p Pace, log *slog.Logger) *Engine {
 //	GET  /checkouts/{id}            shows it
 //	GET  /checkouts/{id}/timeline   tells its story
 //
-// POST answers when the checkout is sure to begin, and with Prefer: wait=10 (RFC
-// 7240) waits at most so many seconds for its end: 201 is a checkout that is done,
-// 409 one that was undone, and 202 one that has not ended. With an Idempotency-Key, which is the checkout's id
+// POST answers 202 when the checkout is sure to begin. With Prefer: wait=10 (RFC
+// 7240) it waits at most so many seconds for its end: 201 is a checkout that is
+// done, 409 one that was undone, and 202 one that has not ended. With an Idempotency-Key, which is the checkout's id
 // then, the same may be asked again.
 func Handler(e *Engine, log *slog.Logger) http.Handler {
 	s := &server{e, log}
@@ -99,9 +99,12 @@ func (s *server) start(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Location", "/checkouts/"+id)
-	if wait, ok := strings.CutPrefix(r.Header.Get("Prefer"), "wait="); ok {
-		s.await(r.Context(), id, wait)
+	wait, ok := strings.CutPrefix(r.Header.Get("Prefer"), "wait=")
+	if !ok {
+		answer(w, http.StatusAccepted, map[string]string{"id": id})
+		return
 	}
+	s.await(r.Context(), id, wait)
 	in, ok := s.find(w, r, id)
 	if !ok {
 		return
