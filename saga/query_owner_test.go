@@ -103,7 +103,7 @@ func TestS33_AFrozenOwnerAnswersNothingStale(t *testing.T) {
 		<-asked
 		// The frozen one's answer is in the log, and does not count.
 		require.Less(t, len(answers(t, k, kgo.ReadCommitted())), len(answers(t, k, kgo.ReadUncommitted())))
-		for id, n := range count(answers(t, k, kgo.ReadCommitted())) {
+		for id, n := range times(answers(t, k, kgo.ReadCommitted())) {
 			require.Equal(t, 1, n, id)
 		}
 		stop()
@@ -111,7 +111,7 @@ func TestS33_AFrozenOwnerAnswersNothingStale(t *testing.T) {
 	})
 }
 
-func count(ids []string) map[string]int {
+func times(ids []string) map[string]int {
 	all := map[string]int{}
 	for _, id := range ids {
 		all[id]++
@@ -240,6 +240,41 @@ func TestS33_AnswersWhereTopicsHaveGrown(t *testing.T) {
 		_, err = again.Wait(patience(t), id)
 		require.ErrorContains(t, err, "the customer called")
 	}
+}
+
+// A record that no program here can read is told of, and can be purged.
+func TestS33_ARecordThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	k := kafkatest.NewCluster(t, tripTopics...)
+	var l diary
+	e := engine(t, k, tripOfPay(&l))
+	e.Topics = wherry.TopicSpec{Partitions: 1}
+	require.NoError(t, e.Start(patience(t), "o-1", order{}))
+	bad := &kgo.Record{Topic: "trip.saga.state", Key: []byte("o-bad"), Value: []byte{2, 3, 4}}
+	require.NoError(t, k.Client(t).ProduceSync(t.Context(), bad).FirstErr())
+	kafkatest.Run(t, e)
+	_, err := e.Get(patience(t), "o-1")
+	require.NoError(t, err)
+	const why = "it is of format 2, and this program reads format 1"
+	_, err = e.Get(patience(t), "o-bad")
+	require.ErrorContains(t, err, why)
+	_, err = e.Wait(patience(t), "o-bad")
+	require.ErrorContains(t, err, why)
+	require.ErrorContains(t, e.Pause(patience(t), "o-bad", ada), why)
+	var ids []string
+	for in, err := range e.List(patience(t), saga.Filter{}) {
+		ids = append(ids, in.ID)
+		if in.ID == "o-bad" {
+			require.ErrorContains(t, err, why)
+		}
+	}
+	require.Equal(t, []string{"o-1", "o-bad"}, ids)
+	c, err := e.Count(patience(t))
+	require.NoError(t, err)
+	require.Equal(t, 1, c.Unreadable)
+	require.NoError(t, e.Purge(patience(t), "o-bad", ada))
+	_, err = e.Get(patience(t), "o-bad")
+	require.ErrorIs(t, err, saga.ErrNotFound)
 }
 
 // Without Run, those who ask at the same time share a Caller, and the last one
