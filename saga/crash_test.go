@@ -62,7 +62,7 @@ func TestS14_CrashAtAnyRequest(t *testing.T) {
 }
 
 func crashAt(t *testing.T, k *kafkatest.Cluster, r kafkatest.Requests, after bool) {
-	k.WallLimit(100 * time.Second)
+	k.WallLimit(3 * time.Minute)
 	var l diary
 	kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "asked", Handlers: []wherry.Route{
 		asked.HandlerUndo(func(_ context.Context, o order) (order, error) { return o, nil }),
