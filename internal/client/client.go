@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -77,6 +78,11 @@ func OpenTransactional(lent *kgo.Client, opts []kgo.Opt, id string, musts ...kgo
 	return open(lent, opts, id, append(musts, kgo.TransactionalID(id)))
 }
 
+// opening lets one client be opened at a time: kgo writes to what
+// kgo.ProducerBatchCompression was given (see its DefaultCompressor), which
+// clients with the same options share.
+var opening sync.Mutex
+
 func open(lent *kgo.Client, opts []kgo.Opt, id string, musts []kgo.Opt) (cl *kgo.Client, err error) {
 	defer func() {
 		switch p := recover().(type) {
@@ -88,6 +94,8 @@ func open(lent *kgo.Client, opts []kgo.Opt, id string, musts []kgo.Opt) (cl *kgo
 		}
 	}()
 	// Concat, not append: Opts is the lent client's own slice.
+	opening.Lock()
+	defer opening.Unlock()
 	cl, err = kgo.NewClient(slices.Concat(Defaults(), lent.Opts(), opts, musts, []kgo.Opt{kgo.WithHooks(inspector{id})})...)
 	if err != nil {
 		return nil, fmt.Errorf("opening a client: %w", err)

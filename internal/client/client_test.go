@@ -3,10 +3,12 @@ package client_test
 import (
 	"context"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -185,4 +187,21 @@ func broker(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	return c
+}
+
+// The race detector has to find nothing: kgo.NewClient writes to the codecs that
+// it is given, and these are the lent client's.
+func TestClientsOfOneAreOpenedSideBySide(t *testing.T) {
+	t.Parallel()
+	lent := lend(t, kgo.ProducerBatchCompression(kgo.GzipCompression(), kgo.NoCompression()))
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			cl, err := client.Open(lent, nil)
+			if assert.NoError(t, err) {
+				cl.Close()
+			}
+		})
+	}
+	all.Wait()
 }

@@ -1,5 +1,6 @@
-// Package nest runs the shop's services written in NestJS (folder shop) as
-// processes, for tests and measurements beside wherry's.
+// Package nest runs programs in NestJS as processes, for tests and measurements
+// beside wherry's: the shop's services (folder shop), and the payments of
+// examples/checkout.
 package nest
 
 import (
@@ -24,6 +25,18 @@ const Version = "12.1.1"
 // brokers, until ctx is done. env has more of shop/settings.ts, as "NAME=value". Its error says what
 // is not installed.
 func Shop(ctx context.Context, brokers, services []string, env ...string) (*exec.Cmd, error) {
+	return command(ctx, "dist/main.js", brokers, append([]string{"SERVICES=" + strings.Join(services, ",")}, env...))
+}
+
+// Payments returns the command that runs the payments of examples/checkout on the
+// brokers, until ctx is done. env has more of its settings.ts, as "NAME=value". Its
+// error says what is not installed.
+func Payments(ctx context.Context, brokers []string, env ...string) (*exec.Cmd, error) {
+	return command(ctx, "dist-checkout/payments.js", brokers, env)
+}
+
+// command runs a program that scripts/nest-modules has compiled.
+func command(ctx context.Context, program string, brokers, env []string) (*exec.Cmd, error) {
 	node, err := exec.LookPath("node")
 	if err != nil {
 		return nil, errors.New("there is no node on the PATH")
@@ -32,17 +45,12 @@ func Shop(ctx context.Context, brokers, services []string, env ...string) (*exec
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(cache, "wherry", "nest-"+Version)
-	program := filepath.Join(dir, "dist", "main.js")
+	program = filepath.Join(cache, "wherry", "nest-"+Version, filepath.FromSlash(program))
 	if _, err := os.Stat(program); err != nil {
-		return nil, fmt.Errorf("the shop in NestJS is not there: scripts/nest-modules brings it: %w", err)
+		return nil, fmt.Errorf("the program in NestJS is not there: scripts/nest-modules brings it: %w", err)
 	}
 	cmd := exec.CommandContext(ctx, node, program)
-	cmd.Env = append(os.Environ(),
-		"NO_COLOR=1", "KAFKAJS_NO_PARTITIONER_WARNING=1",
-		"KAFKA_BROKERS="+strings.Join(brokers, ","),
-		"SERVICES="+strings.Join(services, ","),
-	)
+	cmd.Env = append(os.Environ(), "NO_COLOR=1", "KAFKAJS_NO_PARTITIONER_WARNING=1", "KAFKA_BROKERS="+strings.Join(brokers, ","))
 	cmd.Env = append(cmd.Env, env...)
 	return cmd, nil
 }
