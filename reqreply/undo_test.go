@@ -42,7 +42,7 @@ func asSaga(t *testing.T, k *kafkatest.Cluster, op header.Op, change ...func(*kg
 	require.NoError(t, err)
 	op.Saga, op.Step = "checkout", "reserve"
 	op.Attempt = max(op.Attempt, 1)
-	op.AddTo(r)
+	op.AddTo(r, false)
 	reqreply.Profile{}.Address(r, op.CorrelationID(1), inbox, 1)
 	for _, f := range change {
 		f(r)

@@ -281,7 +281,7 @@ func (m *Machine[S]) feed(h *handling, out *Effects, i input) error {
 		switch e.kind {
 		case effectSend:
 			a := h.plan.steps[e.step].act(e.op.Undo)
-			address(e.record, &a, e.op, h.inbox, 0, h.now, e.timeout)
+			address(e.record, &h.plan.steps[e.step], e.op, h.inbox, 0, h.now, e.timeout)
 			v, _ := a.hand.sent(e.record) // what does not decode is not there
 			out.Sent = append(out.Sent, Sent{Op: e.op, Record: e.record, Value: v})
 		case effectLocal:

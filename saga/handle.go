@@ -253,8 +253,7 @@ func (h *handling) take(e effect) error {
 	}
 	switch e.kind {
 	case effectSend:
-		a := h.plan.steps[e.step].act(e.op.Undo)
-		address(e.record, &a, e.op, h.inbox, h.r.Partition, h.now, e.timeout)
+		address(e.record, &h.plan.steps[e.step], e.op, h.inbox, h.r.Partition, h.now, e.timeout)
 		h.shell.in.carry(h.ctx, e.record, h.in.trace)
 		h.sent = true
 		return wherry.Publish(h.ctx, e.record)

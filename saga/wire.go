@@ -252,11 +252,12 @@ func lineOf(profiles []reqreply.Profile) func(r *kgo.Record) []byte {
 
 // address says in a record that is sent for op what it is for, and, of a call,
 // where its reply goes.
-func address(r *kgo.Record, a *act, op Op, inbox string, partition int32, now time.Time, timeout time.Duration) {
+func address(r *kgo.Record, step *planStep, op Op, inbox string, partition int32, now time.Time, timeout time.Duration) {
 	if r.Key == nil {
 		r.Key = []byte(op.ID)
 	}
-	hdr.Op(op).AddTo(r)
+	a := step.act(op.Undo)
+	hdr.Op(op).AddTo(r, step.do.topic != step.undo.topic)
 	if timeout > 0 {
 		hdr.AddTime(r, hdr.Deadline, now.Add(timeout))
 	}

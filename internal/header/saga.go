@@ -14,7 +14,8 @@ import (
 // [Op.CorrelationID].
 const (
 	Saga          = "wherry-saga"           // the saga's name
-	SagaDirection = "wherry-saga-direction" // Do or Undo
+	SagaOp        = "wherry-saga-op"        // the idempotency key, see [Op.Key]
+	SagaDirection = "wherry-saga-direction" // Do or Undo; not of an undo that has a topic of its own
 	SagaDone      = "wherry-saga-done"      // of an undo: present where the do is known to have succeeded
 
 	Do   = "do"
@@ -127,10 +128,15 @@ func OpOf(saga, direction, correlationID string, done bool) (Op, bool) {
 	return o, true
 }
 
-// AddTo puts into a request what is not in its correlation id.
-func (o Op) AddTo(r *kgo.Record) {
+// AddTo puts into a request what is not in its correlation id, and the key, for
+// those who do not read that. apart says that the undo has another topic than
+// the do: there it is a request like any.
+func (o Op) AddTo(r *kgo.Record, apart bool) {
 	Add(r, Saga, o.Saga)
-	Add(r, SagaDirection, o.Direction())
+	Add(r, SagaOp, o.Key())
+	if !o.Undo || !apart {
+		Add(r, SagaDirection, o.Direction())
+	}
 	if o.Undo && o.Done {
 		Add(r, SagaDone, "1")
 	}

@@ -161,9 +161,9 @@ func byEngine(t *testing.T, k *kafkatest.Cluster, sc script, moves uint64) saga.
 	kafkatest.Run(t, &wherry.Consumer{
 		Client: k.Client(t), Group: "world", Handlers: []wherry.Route{
 			reserve.Handler(answer[reserveReq, reserved](sc)),
-			release.HandlerUndo(answer[string, struct{}](sc)),
+			release.Handler(answer[string, struct{}](sc)),
 			ship.Handler(answer[shipReq, shipped](sc)),
-			recall.HandlerUndo(answer[string, struct{}](sc)),
+			recall.Handler(answer[string, struct{}](sc)),
 			paymentWanted.Handler(func(ctx context.Context, _ paymentDue) error {
 				switch v := sc["pay 1"].(type) {
 				case payment:

@@ -15,12 +15,10 @@ export interface Op {
  *     @MessagePattern('payments.pay')
  *     pay(@Payload() charge: Charge, @SagaOp() op: Op) {…}
  *
- * It stands in the correlation id, which is the saga's id (in base64url), the
- * step, d or u for do or undo, and two parts that are another story: by0x.pay.d.1.0.
+ * The key is in a header of its own, such as checkout/o-1/pay/do.
  */
 export const SagaOp = createParamDecorator((_: unknown, context: ExecutionContext): Op => {
   const { headers } = context.switchToRpc().getContext<KafkaContext>().getMessage();
-  const [id, step, direction] = `${headers?.['kafka_correlationId']}`.split('.');
-  const name = `${headers?.['wherry-saga']}/${Buffer.from(id, 'base64url')}/${step}`;
-  return { key: `${name}/${direction === 'u' ? 'undo' : 'do'}`, step: name };
+  const key = `${headers?.['wherry-saga-op']}`;
+  return { key, step: key.slice(0, key.lastIndexOf('/')) };
 });

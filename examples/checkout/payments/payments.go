@@ -31,7 +31,7 @@ func New(cl *kgo.Client, how trouble.Mode, log *slog.Logger, path string) *Servi
 		Client: cl, Group: "payments-server", Order: wherry.ByKey,
 		Handlers: []wherry.Route{
 			contract.Pay.Handler(trouble.In(how, log, s.pay)),
-			contract.Refund.HandlerUndo(trouble.In(how, log, s.refund)),
+			contract.Refund.Handler(trouble.In(how, log, s.refund)),
 		},
 		Policies: []wherry.Policy{reqreply.Faults{Done: true}},
 	}

@@ -57,7 +57,7 @@ func opRequest(t testing.TB, op saga.Op) *kgo.Record {
 	r, err := reserveStock.Request(t.Context(), op.ID)
 	require.NoError(t, err)
 	wire := header.Op(op)
-	wire.AddTo(r)
+	wire.AddTo(r, false)
 	reqreply.Profile{}.Address(r, wire.CorrelationID(1), askInbox, 1)
 	return r
 }
@@ -407,7 +407,7 @@ func TestS20_OpFromTheHeadersOfARequest(t *testing.T) {
 			ask := func(op saga.Op, change func(r *kgo.Record)) found {
 				r, err := m.Request(t.Context(), "")
 				require.NoError(t, err)
-				header.Op(op).AddTo(r)
+				header.Op(op).AddTo(r, false)
 				profile.Address(r, header.Op(op).CorrelationID(1), askInbox, 1)
 				change(r)
 				kafkatest.SendRecord(t, k, r)
