@@ -54,8 +54,8 @@ type Engine[S any] struct {
 	// the Local steps of a saga are run in the place of its input. 0 means 64.
 	Concurrency int
 	// MaxActive is how many sagas of a partition may be active, which is begun and
-	// not ended; more wait as [Queued], and begin in their order as others end.
-	// 0 means 1,000,000.
+	// not ended; more wait as [Queued], and begin as others end, in their order
+	// but for those that were handled side by side. 0 means 1,000,000.
 	MaxActive int
 	// Retention is how long it is known that a saga has ended, and how: so long a
 	// second start of it changes nothing. At most 1,000,000 of a partition are

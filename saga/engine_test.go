@@ -36,7 +36,7 @@ func TestS14_ThreeLocalSteps(t *testing.T) {
 		require.Equal(t, saga.Done, all[id].Phase)
 		require.JSONEq(t, fmt.Sprintf(`{"total":%d,"done":["a","b","c"]}`, i), strings.Replace(string(all[id].Raw), `{"done"`, `{"total":0,"done"`, 1))
 	}
-	require.Empty(t, letters(t, k))
+	noLetters(t, k)
 	st := e.Status()
 	require.True(t, st.Ready)
 	require.Zero(t, st.Active+st.Queued+st.Early+st.Timers)
@@ -285,5 +285,5 @@ func TestS15_EnginesShareSagasThroughRebalances(t *testing.T) {
 			require.Contains(t, got, "undo b")
 		}
 	}
-	require.Empty(t, letters(t, k))
+	noLetters(t, k)
 }

@@ -128,7 +128,7 @@ func (h *handling) over() error {
 
 // again is a start of a saga that was started with from.
 func (h *handling) again(from uint64) error {
-	if from == hash(string(h.r.Value)) {
+	if from == payloadHash(h.r.Value) {
 		return nil
 	}
 	return wherry.Permanent(fmt.Errorf("saga %q was started before, with another state", h.id))
@@ -235,6 +235,9 @@ func (h *handling) moved(before uint64) {
 
 // take does what an effect asks for, or puts it aside.
 func (h *handling) take(e effect) error {
+	if e.op.Undo {
+		e.op.Done = !h.in.steps[e.step].doubt
+	}
 	switch e.kind {
 	case effectSend:
 		a := h.plan.steps[e.step].act(e.op.Undo)

@@ -3,7 +3,9 @@ package saga_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -155,6 +157,14 @@ func read(t testing.TB, k *kafkatest.Cluster, topic string) (all []*kgo.Record) 
 	}
 }
 
+// noLetters requires that there are no dead letters of saga trip.
+func noLetters(t testing.TB, k *kafkatest.Cluster) {
+	t.Helper()
+	for _, l := range letters(t, k) {
+		t.Errorf("a dead letter: %s/%d@%d %q: %s: %s", l.Topic, l.Partition, l.Offset, l.Key, l.Cause, l.Error)
+	}
+}
+
 // letters are the dead letters of saga trip.
 func letters(t testing.TB, k *kafkatest.Cluster) (all []*dlq.Letter) {
 	t.Helper()
@@ -171,3 +181,23 @@ var (
 	failed  = fmt.Errorf("not now")
 	once    = retry.Policy{Attempts: 1}
 )
+
+// warnings is a log that a test looks at.
+type warnings struct {
+	mu  sync.Mutex
+	all strings.Builder
+}
+
+func (w *warnings) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.all.Write(p)
+}
+
+func (w *warnings) text() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.all.String()
+}
+
+func (w *warnings) logger() *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
