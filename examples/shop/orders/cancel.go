@@ -68,7 +68,7 @@ func (s *Service) Cancel(ctx context.Context, id string) (events.Order, error) {
 		return cancelled(order, err)
 	}
 	// Its order.created may still be on its way to the saga. A second start is none.
-	err = s.saga.Start(ctx, id, byUser(order))
+	err = s.saga.Start(ctx, id, first(order))
 	if err == nil {
 		err = s.saga.Undo(ctx, id, saga.By{Actor: "user " + order.UserID, Reason: "cancelled by the user"})
 	}

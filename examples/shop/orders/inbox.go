@@ -13,8 +13,8 @@ import (
 // change is what the inbox holds: that an order is placed, or is to become paid or
 // cancelled.
 type change struct {
-	OrderID string      `json:"orderId"`
-	To      string      `json:"to"` // events.Pending, events.Paid or events.Cancelled
+	OrderID string `json:"orderId"`
+	To      string `json:"to"` // events.Pending, events.Paid or events.Cancelled
 	// At is when its cause happened; the zero Time means when it was asked for.
 	At events.Time `json:"at,omitzero"`
 	// Reason is why it is to be cancelled, or the payment that paid it.

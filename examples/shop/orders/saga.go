@@ -1,6 +1,7 @@
 package orders
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,44 +20,48 @@ import (
 // end it, in different topics and processes; the saga takes them in one after the
 // other, and the first of them decides.
 //
-// Its state is the change that it is going to ask decide for: at first, that the
-// order is cancelled because somebody wants it to be.
+// Its state is the change that it asks decide for in the end.
 func (s *Service) order() saga.Definition[change] {
-	theChange := func(c change) change { return c }
 	return saga.Definition[change]{
 		Name: Saga,
 		Start: []saga.Trigger[change]{
 			// From Earliest: also those that were placed when there were no sagas yet.
-			saga.On(events.OrderCreated, byUser).By(func(o events.Order) string { return o.ID }).From(wherry.Earliest),
+			saga.On(events.OrderCreated, first).By(func(o events.Order) string { return o.ID }).From(wherry.Earliest),
 		},
 		Steps: []saga.Step[change]{
 			{
 				Name: "place",
 				Do:   saga.Do(s.isPending), Retry: retry.Policy{Attempts: retry.Forever, Max: lookup},
-				Undo: saga.Emit(inbox, theChange),
+				Undo: saga.Emit(inbox, toCancelled),
 			},
 			{
 				Name: "pay",
 				Do: saga.Await(
-					saga.Success(events.PaymentCreated, paid).By(func(p events.Payment) string { return p.OrderID }),
+					saga.Success(events.PaymentCreated, paidBy).By(func(p events.Payment) string { return p.OrderID }),
 					saga.Failure(events.PaymentFailed, failed).By(failedOrder).Because(failedWhy),
 					saga.Failure(deadLetter, failed).By(failedOrder).Because(failedWhy),
 				),
 				NoUndo: true, // billing does not charge for what is cancelled; see paymentCreated
 			},
-			{Name: "settle", Do: saga.Emit(inbox, theChange), Pivot: true},
+			{Name: "settle", Do: saga.Emit(inbox, toPaid), Pivot: true},
 		},
 	}
 }
 
-func byUser(o events.Order) change {
-	return change{OrderID: o.ID, To: events.Cancelled, Reason: "Cancelled by the user"}
+func first(o events.Order) change { return change{OrderID: o.ID} }
+
+func paidBy(c *change, p events.Payment) { c.At, c.Reason = p.CreatedAt, p.ID }
+
+func failed(c *change, f events.PaymentFailure) { c.At, c.Reason = f.FailedAt, failedWhy(f) }
+
+func toPaid(c change) change {
+	c.To = events.Paid
+	return c
 }
 
-func paid(c *change, p events.Payment) { c.To, c.At, c.Reason = events.Paid, p.CreatedAt, p.ID }
-
-func failed(c *change, f events.PaymentFailure) {
-	c.To, c.At, c.Reason = events.Cancelled, f.FailedAt, failedWhy(f)
+func toCancelled(c change) change {
+	c.To, c.Reason = events.Cancelled, cmp.Or(c.Reason, "Cancelled by the user")
+	return c
 }
 
 func failedOrder(f events.PaymentFailure) string { return f.Order.ID }

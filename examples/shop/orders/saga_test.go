@@ -89,30 +89,34 @@ func TestOrderCreatedThatComesAgainChangesNothing(t *testing.T) {
 	require.Equal(t, map[string]int{o.ID: 1}, cancellations(t, k))
 }
 
-// An operator helps an order whose payment was told to nobody.
-func TestOperatorsVerbsSettleAnOrder(t *testing.T) {
+// An operator cancels one order, says that another was paid, and forgets a third, whose
+// user can cancel it nevertheless.
+func TestOperatorsHelpOrders(t *testing.T) {
 	t.Parallel()
 	k := onACluster(t)
 	s := service(k.Client(t))
 	kafkatest.Run(t, s)
-	undone, lost := place(t, s), place(t, s)
+	off, paid, forgotten := place(t, s), place(t, s), place(t, s)
 	settled(t, k)
 	asks := &saga.Inspector{Client: k.Client(t), Name: orders.Saga}
 	by := saga.By{Actor: "test", Reason: "the bank is closed"}
-	require.NoError(t, asks.Do(t.Context(), undone.ID, saga.Undo, by))
-	becomes(t, s, undone.ID, events.Cancelled)
-	require.NoError(t, asks.Do(t.Context(), lost.ID, saga.Purge, by))
-	o, err := s.Cancel(t.Context(), lost.ID)
+	require.NoError(t, asks.Do(t.Context(), off.ID, saga.Undo, by))
+	require.NoError(t, asks.Do(t.Context(), paid.ID, saga.Complete, by))
+	require.NoError(t, asks.Do(t.Context(), forgotten.ID, saga.Purge, by))
+	becomes(t, s, off.ID, events.Cancelled)
+	becomes(t, s, paid.ID, events.Paid)
+	o, err := s.Cancel(t.Context(), forgotten.ID)
 	require.NoError(t, err)
 	require.Equal(t, events.Cancelled, o.Status)
 	settled(t, k)
-	require.Equal(t, map[string]int{undone.ID: 1, lost.ID: 1}, cancellations(t, k))
+	require.Equal(t, map[string]int{off.ID: 1, forgotten.ID: 1}, cancellations(t, k))
 }
 
 func TestDiagramOfTheReadmeIsThatOfTheDefinition(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../README.md")
 	require.NoError(t, err)
-	want := "```mermaid\n" + orders.Definition().Mermaid() + "```"
-	require.Contains(t, strings.ReplaceAll(string(page), "\r\n", "\n"), want)
+	diagram := orders.Definition().Mermaid()
+	require.True(t, strings.Contains(strings.ReplaceAll(string(page), "\r\n", "\n"), "```mermaid\n"+diagram+"```\n"),
+		"README.md does not have the diagram of the definition:\n%s", diagram)
 }
