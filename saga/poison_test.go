@@ -46,7 +46,7 @@ func TestS26_WhatIsNoInputIsADeadLetter(t *testing.T) {
 	}
 	require.NoError(t, e.Start(t.Context(), "o-2", order{}))
 	await(t, "the saga ends", func() bool { return e.Status().Ended == 1 })
-	await(t, "the letters", func() bool { return len(letters(t, k)) == 9 })
+	await(t, "the letters", func() bool { return len(letters(t, k)) == 8 })
 	all := letters(t, k)
 	for _, letter := range all { // some were handled side by side
 		r := bad[letter.Offset]
@@ -58,7 +58,10 @@ func TestS26_WhatIsNoInputIsADeadLetter(t *testing.T) {
 			require.Contains(t, letter.Error, "of version 2")
 		}
 	}
-	require.Len(t, lastOf(t, k, "trip"), 1)
+	sagas := lastOf(t, k, "trip")
+	require.Len(t, sagas, 2)
+	require.Equal(t, saga.Quarantined, sagas["o-1"].Phase, "it was started, with a state that does not decode")
+	require.Contains(t, sagas["o-1"].Why, "trip.saga.inbox/0@6")
 }
 
 // A panic, a reply that does not decode and a state that is too large hold one
