@@ -14,7 +14,7 @@ import (
 // cancelled.
 type change struct {
 	OrderID string `json:"orderId"`
-	To      string `json:"to"` // events.Pending, events.Paid or events.Cancelled
+	To      string `json:"to,omitempty"` // events.Pending, events.Paid or events.Cancelled
 	// At is when its cause happened; the zero Time means when it was asked for.
 	At events.Time `json:"at,omitzero"`
 	// Reason is why it is to be cancelled, or the payment that paid it.

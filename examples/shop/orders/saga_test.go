@@ -2,6 +2,7 @@ package orders_test
 
 import (
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -112,11 +113,15 @@ func TestOperatorsHelpOrders(t *testing.T) {
 	require.Equal(t, map[string]int{off.ID: 1, forgotten.ID: 1}, cancellations(t, k))
 }
 
+// SAGATEST_UPDATE=1 writes it.
 func TestDiagramOfTheReadmeIsThatOfTheDefinition(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("../README.md")
+	read, err := os.ReadFile("../README.md")
 	require.NoError(t, err)
-	diagram := orders.Definition().Mermaid()
-	require.True(t, strings.Contains(strings.ReplaceAll(string(page), "\r\n", "\n"), "```mermaid\n"+diagram+"```\n"),
-		"README.md does not have the diagram of the definition:\n%s", diagram)
+	page, diagram := strings.ReplaceAll(string(read), "\r\n", "\n"), "```mermaid\n"+orders.Definition().Mermaid()+"```\n"
+	if os.Getenv("SAGATEST_UPDATE") == "1" {
+		page = regexp.MustCompile("(?s)```mermaid\n.*?```\n").ReplaceAllLiteralString(page, diagram)
+		require.NoError(t, os.WriteFile("../README.md", []byte(page), 0o600))
+	}
+	require.True(t, strings.Contains(page, diagram), "README.md does not have the diagram of the definition:\n%s", diagram)
 }
