@@ -21,6 +21,9 @@ func (s *shell) handle(ctx context.Context, r *kgo.Record) error {
 		return &wherry.RecordError{Cause: wherry.CauseUndecodable, Err: fmt.Errorf("inbox record: %w", err)}
 	}
 	x := s.clock.of(r.Partition)
+	if x == nil {
+		return errTaken
+	}
 	if m.kind == kindSweep {
 		return s.forgetEnded(ctx, x, m.swept)
 	}
@@ -29,14 +32,20 @@ func (s *shell) handle(ctx context.Context, r *kgo.Record) error {
 	}
 	h := &handling{shell: s, ctx: ctx, r: r, message: m, index: x, now: time.Now()}
 	if err := h.load(); err != nil {
-		return err
+		return s.unreadable(ctx, r, m, err)
 	}
 	ctx, end := s.in.handling(ctx, h)
 	h.ctx = ctx
-	err = h.do()
+	if err = h.do(); err != nil {
+		x.release(m.id) // if it had a place
+	}
 	end(err)
 	return err
 }
+
+// errTaken is of a record whose partition was taken away meanwhile: it does not
+// count.
+var errTaken = errors.New("the partition was taken away")
 
 // forward sends on a record that a foreign producer put into another partition
 // than its saga's.
@@ -104,7 +113,7 @@ func (h *handling) do() error {
 		if h.before == nil || h.ended != nil {
 			in = nil
 		}
-		return h.shell.answer(h.ctx, h.r, in, h.ended)
+		return h.answer(h.ctx, h.r, in, h.ended)
 	}
 	if h.ended != nil && h.kind != kindVerb {
 		return h.over()
@@ -302,15 +311,11 @@ func (h *handling) work() error {
 		if len(now) == 0 {
 			return nil
 		}
-		results, err := h.shell.locals(h.ctx, h.plan, h.in, now)
+		results, fault := h.shell.locals(h.ctx, h.plan, h.in, now)
 		if cause := context.Cause(h.ctx); cause != nil {
 			return cause // nothing of it counts
 		}
-		if err != nil {
-			h.fault = err
-			return nil
-		}
-		h.now = time.Now()
+		h.fault, h.now = fault, time.Now()
 		for _, i := range results {
 			h.feed(i)
 		}
@@ -336,7 +341,7 @@ func (h *handling) keep() error {
 		return h.quarantine(err)
 	}
 	if h.kind == kindVerb {
-		if err := h.shell.answered(h.ctx, h.r, h.in, h.refused); err != nil {
+		if err := h.answered(h.ctx, h.r, h.in, h.refused); err != nil {
 			return err
 		}
 	}
@@ -371,7 +376,7 @@ func (h *handling) put() error {
 		return err
 	}
 	if h.in.phase.Ended() {
-		return h.shell.settled(h.ctx, h.in)
+		return h.settled(h.ctx, h.in)
 	}
 	return nil
 }
@@ -431,6 +436,10 @@ func (s *shell) refusing(next wherry.Handler) wherry.Handler {
 			return fault
 		}
 		h := &handling{shell: s, ctx: ctx, r: r, message: m, index: s.clock.of(r.Partition), now: time.Now()}
+		if h.index == nil {
+			return errTaken
+		}
+		h.index.release(h.id)
 		if err := h.load(); err != nil {
 			return err
 		}

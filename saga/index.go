@@ -17,6 +17,7 @@ import (
 // one wherever two are held.
 type index struct {
 	partition int32
+	owns      func(x *index, yes bool)
 	wake      func()                 // there is something to be done that the clock does not know of
 	ends      func(p Phase)          // a saga ended just now
 	known     func(version int) bool // there is code for it
@@ -69,8 +70,10 @@ type ending struct {
 	at   int64  // when, in milliseconds; negative for Undone
 }
 
-func newIndex(partition int32, wake func(), ends func(Phase), known func(version int) bool) *index {
-	x := &index{partition: partition, wake: wake, ends: ends, known: known}
+// newIndex returns the index of a partition, which tells the clock c of itself
+// while it is owned.
+func newIndex(partition int32, c *clock, ends func(Phase), known func(version int) bool) *index {
+	x := &index{partition: partition, owns: c.owns, wake: c.wake, ends: ends, known: known}
 	x.Reset()
 	return x
 }
@@ -95,6 +98,7 @@ func (x *index) Owned(yes bool) {
 		}
 	}
 	x.mu.Unlock()
+	x.owns(x, yes)
 	x.wake()
 }
 
@@ -275,6 +279,13 @@ func (x *index) reserve(id string, limit int) bool {
 		x.reserved[id] = struct{}{}
 	}
 	return true
+}
+
+// release gives a reserved place back: the saga did not begin.
+func (x *index) release(id string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.reserved, id)
 }
 
 // mostInHand bounds how many records of a partition are in hand: so far from the

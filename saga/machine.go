@@ -51,8 +51,9 @@ func next(p *plan, in *instance, i input, e env) (out []effect, err error) {
 // keep makes now what an error falls back to. What is not cloned is only
 // appended to.
 func (m *machine) keep() {
+	steps := m.kept.steps[:0]
 	m.kept, m.sent = *m.in, len(m.out)
-	m.kept.steps = slices.Clone(m.in.steps)
+	m.kept.steps = append(steps, m.in.steps...)
 }
 
 func (m *machine) fallBack() {
@@ -97,7 +98,7 @@ func (m *machine) take(i input) error {
 	case inReply:
 		return m.reply(i)
 	case inEvent:
-		return m.event(newWaiting(i.record, m.now))
+		return m.happens(i)
 	case inLocal:
 		return m.local(i)
 	case inTick:
@@ -117,7 +118,7 @@ func (m *machine) first(i input) error {
 		return m.start(i)
 	case inEvent:
 		m.in.whyStep = -1
-		if err := m.event(newWaiting(i.record, m.now)); err != nil || m.in.phase != 0 {
+		if err := m.happens(i); err != nil || m.in.phase != 0 {
 			return err
 		}
 		if len(m.in.events) > 0 {

@@ -19,10 +19,19 @@ func eventHash(topic string, partition int32, offset int64) uint64 {
 
 func (w waiting) hash() uint64 { return eventHash(w.topic, w.partition, w.offset) }
 
-// event takes in an event: for a step in hand, for one that is to come, or as
-// what starts the saga.
+// happens takes in an event, which may be what starts the saga.
+func (m *machine) happens(i input) error {
+	if m.in.phase == 0 || m.in.phase == Early {
+		if _, ok := m.p.trigger(m.in.id, i.record); ok {
+			return m.start(i)
+		}
+	}
+	return m.event(newWaiting(i.record, m.now))
+}
+
+// event takes in an event: for a step in hand, or for one that is to come.
 func (m *machine) event(w waiting) error {
-	in, r := m.in, w.record()
+	in := m.in
 	if in.phase.Ended() {
 		return nil
 	}
@@ -30,22 +39,11 @@ func (m *machine) event(w waiting) error {
 		m.ignoreEvent(w, "again")
 		return nil
 	}
-	if in.phase == 0 || in.phase == Early {
-		if _, ok := m.p.trigger(in.id, r); ok {
-			return m.start(input{kind: inStart, record: r})
+	if i, o, ok := m.awaitedBy(w); ok {
+		if err := m.outcome(i, o, w); err != nil {
+			return err
 		}
-	}
-	for i := range in.steps {
-		undo := m.undoing()
-		if !m.inHand(i, undo) {
-			continue
-		}
-		if o, ok := m.p.steps[i].act(undo).match(in.id, r); ok {
-			if err := m.outcome(i, o, w); err != nil {
-				return err
-			}
-			return m.advance()
-		}
+		return m.advance()
 	}
 	switch {
 	case !m.toCome(w):
@@ -61,6 +59,20 @@ func (m *machine) event(w waiting) error {
 		}
 	}
 	return nil
+}
+
+// awaitedBy returns the step in hand that an event ends, if there is one.
+func (m *machine) awaitedBy(w waiting) (i int, o outcome, ok bool) {
+	r, undo := w.record(), m.undoing()
+	for i := range m.in.steps {
+		if !m.inHand(i, undo) {
+			continue
+		}
+		if o, ok := m.p.steps[i].act(undo).match(m.in.id, r); ok {
+			return i, o, true
+		}
+	}
+	return -1, o, false
 }
 
 func (m *machine) ignoreEvent(w waiting, why string) {

@@ -20,6 +20,7 @@ import (
 func TestS1_WhatWasHandledIsDeletedFromTheInbox(t *testing.T) {
 	t.Parallel()
 	kafkatest.Test(t, nil, func(t *testing.T, k *kafkatest.Cluster) {
+		k.WallLimit(3 * time.Minute)
 		var l diary
 		e := engine(t, k, trip(l.step("a"), saga.Step[order]{Name: "b", Do: l.do("b"), NoUndo: true}))
 		kafkatest.Run(t, e)
@@ -51,6 +52,7 @@ func TestS1_WhatWasHandledIsDeletedFromTheInbox(t *testing.T) {
 func TestS1_WhatIsInHandStaysInTheInbox(t *testing.T) {
 	t.Parallel()
 	kafkatest.Test(t, nil, func(t *testing.T, k *kafkatest.Cluster) {
+		k.WallLimit(3 * time.Minute)
 		var l diary
 		def := trip(saga.Step[order]{Name: "a", NoUndo: true, Do: saga.Do(func(ctx context.Context, o order) error {
 			if o.Total == 1 {
@@ -87,7 +89,7 @@ func TestS3_GrowingATopicSplitsNoSaga(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t)
 	var l diary
-	def := trip(l.step("a"), saga.Step[order]{Name: "b", Do: l.fail("b", failed, nil), NoUndo: true, Retry: retry.Policy{Initial: 50 * time.Millisecond}})
+	def := trip(l.step("a"), saga.Step[order]{Name: "b", Do: l.fail("b", errFailed, nil), NoUndo: true, Retry: retry.Policy{Initial: 50 * time.Millisecond}})
 	first := engine(t, k, def)
 	first.Topics.Partitions = 2
 	stop := kafkatest.Run(t, first)
@@ -101,6 +103,12 @@ func TestS3_GrowingATopicSplitsNoSaga(t *testing.T) {
 		resp, err := adm.UpdatePartitions(t.Context(), 8, topic)
 		require.NoError(t, err)
 		require.NoError(t, resp.Error())
+		await(t, "all brokers know it", func() bool {
+			cl := k.Client(t)
+			defer cl.Close()
+			found, err := kadm.NewClient(cl).ListTopics(t.Context(), topic)
+			return err == nil && len(found[topic].Partitions) == 8
+		})
 	}
 	grow("trip.saga.inbox")
 	err := engine(t, k, def).Run(t.Context())
