@@ -42,6 +42,7 @@ type Machine[S any] struct {
 	shell   *shell
 	outline *Outline
 	record  []byte // what the state topic has of it; nil for nothing
+	offset  int64  // of the next record of the inbox
 }
 
 // Effects are what one call of a [Machine] brought about, in the order in which it
@@ -81,7 +82,7 @@ func NewMachine[S any](d Definition[S], id string, now time.Time) (Machine[S], e
 		return Machine[S]{}, err
 	}
 	p.byHand()
-	s := &shell{name: p.name, plans: map[int]*plan{p.version: p}, latest: p}
+	s := &shell{name: p.name, inbox: inboxTopic(p.name), plans: map[int]*plan{p.version: p}, latest: p}
 	s.profiles = profiles(s.plans)
 	s.in = newInstruments(s, nil, nil, nil)
 	o := p.outline()
@@ -91,7 +92,7 @@ func NewMachine[S any](d Definition[S], id string, now time.Time) (Machine[S], e
 // with is a shell that handles one record by hand.
 func (s *shell) with(eventTTL time.Duration, instead insteadOf) *shell {
 	return &shell{
-		name: s.name, inbox: inboxTopic(s.name), plans: s.plans, latest: s.latest, profiles: s.profiles, in: s.in,
+		name: s.name, inbox: s.inbox, plans: s.plans, latest: s.latest, profiles: s.profiles, in: s.in,
 		maxActive: defaultMaxActive, maxEarly: defaultMaxEarly, gates: newBreakers(Gate{}), eventTTL: eventTTL,
 		root: context.WithValue(context.Background(), byHandKey{}, instead),
 	}
@@ -209,14 +210,17 @@ func (m *Machine[S]) handle(r *kgo.Record) (Effects, error) {
 }
 
 func (m *Machine[S]) load(r *kgo.Record) (*handling, error) {
+	r.Offset = m.offset
+	m.offset++
 	msg, err := readMessage(r, m.shell.profiles)
 	if err != nil {
 		return nil, err
 	}
 	h := &handling{
 		shell: m.shell.with(m.EventTTL, m.instead()), message: msg, ctx: context.Background(), r: r, now: m.Now, before: m.record,
-		index: newIndex(0, func() {}, func(Phase) {}, func(int) bool { return true }), in: &instance{id: m.id, whyStep: -1}, plan: m.shell.latest,
+		index: &index{}, in: &instance{id: m.id, whyStep: -1}, plan: m.shell.latest,
 	}
+	h.index.Reset() // it is alone in its partition
 	if m.record == nil {
 		return h, nil
 	}

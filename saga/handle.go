@@ -32,7 +32,7 @@ func (s *shell) handle(ctx context.Context, r *kgo.Record) error {
 	}
 	h := &handling{shell: s, ctx: ctx, r: r, message: m, index: x, now: time.Now()}
 	if err := h.load(); err != nil {
-		return s.unreadable(ctx, r, m, err)
+		return err
 	}
 	ctx, end := s.in.handling(ctx, h)
 	h.ctx = ctx
@@ -140,7 +140,7 @@ func (h *handling) over() error {
 
 // again is a start of a saga that was started with from.
 func (h *handling) again(from uint64) error {
-	if from == hash(string(h.r.Value)) {
+	if from == payloadHash(h.r.Value) {
 		return nil
 	}
 	return wherry.Permanent(fmt.Errorf("saga %q was started before, with another state", h.id))

@@ -96,6 +96,7 @@ func Sample[T any](e wherry.Event[T], v T) AnEvent {
 //     NoUndo, and nothing else; and a stage is undone before those that were done
 //     before it.
 //   - Done, nothing was undone.
+//   - A record that comes twice changes nothing the second time.
 //   - What the World's Always and Ends say. That finds the undo that takes back
 //     too little, or that a NoUndo has forgotten.
 //

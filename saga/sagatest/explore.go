@@ -343,6 +343,7 @@ func (r *run[S]) local(_ context.Context, op saga.Op, _ S, _ func() (any, error)
 		return nil, errors.New("the world is down")
 	case Lost:
 		return nil, context.DeadlineExceeded
+	default:
+		return r.x.w.Results[label(op)], nil
 	}
-	return r.x.w.Results[label(op)], nil
 }

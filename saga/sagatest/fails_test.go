@@ -124,4 +124,3 @@ func TestS27_ShapePinsADefinition(t *testing.T) { // not parallel: the environme
 	fails(t, shape(func(d *saga.Definition[order]) { d.Version = 3 }), "The file is that of version 2, and the Definition has Version 3: pin it in a file of its own")
 	fails(t, shape(func(d *saga.Definition[order]) { d.Steps = nil }), "it has no Steps")
 }
-

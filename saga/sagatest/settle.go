@@ -36,12 +36,10 @@ func (r *run[S]) settleCall(a saga.Awaited) error {
 		r.lose(op)
 		return nil
 	case Twice:
-		if err := r.happen("reply "+name, reply(v)); err != nil {
-			return err
-		}
-		return r.happen("reply "+name+" (twice)", reply(v))
+		return r.twice("reply "+name, reply(v))
+	default:
+		return r.happen("reply "+name, reply(v))
 	}
-	return r.happen("reply "+name, reply(v))
 }
 
 func (r *run[S]) lose(op saga.Op) {
@@ -94,12 +92,31 @@ func (r *run[S]) settleEvents(a saga.Awaited) error {
 		r.lose(op)
 		return nil
 	case Twice:
-		if err := r.happen(what, come); err != nil {
-			return err
-		}
-		return r.happen(what+" (twice)", come)
+		return r.twice(what, come)
+	default:
+		return r.happen(what, come)
 	}
-	return r.happen(what, come)
+}
+
+// twice has the same record come twice; the second one must change nothing.
+func (r *run[S]) twice(what string, do action[S]) error {
+	if err := r.happen(what, do); err != nil {
+		return err
+	}
+	was := r.m.Snapshot()
+	if err := r.happen(what+" (twice)", do); err != nil {
+		return err
+	}
+	is := r.m.Snapshot()
+	for i := was.Moves; i < is.Moves; i++ {
+		if t := is.History[len(is.History)-int(is.Moves-i)]; t.What != "ignored" { //nolint:gosec // a few
+			return fmt.Errorf("%s, which came twice, did something the second time: %s", what, happened(t))
+		}
+	}
+	if string(was.Raw) != string(is.Raw) {
+		return fmt.Errorf("%s, which came twice, changed the state the second time", what)
+	}
+	return nil
 }
 
 // event makes an event of the World; hint is what to do if it does not fit.

@@ -90,7 +90,7 @@ func TestStory_TimeGoesOnAsAskedAndNothingIsEarly(t *testing.T) {
 	s.Asked("pay")
 	s.Late("reserve", reserved{Shelf: "later"}) // attempt 2, which nobody waits for now
 	require.Equal(t, "late", s.State().Shelf)
-	s.Advance(10*time.Minute) // pay times out, and is taken back with reserve
+	s.Advance(10 * time.Minute) // pay times out, and is taken back with reserve
 	s.Asked("undo reserve")
 	require.Len(t, sagatest.Emitted(s, refundWanted), 1)
 	require.Equal(t, 10*time.Minute+11*time.Second, s.Elapsed())
