@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	_ "github.com/ncruces/go-sqlite3/driver"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -195,6 +196,26 @@ func TestCheckout_WhateverComesOfIt(t *testing.T) {
 
 func TestCheckout_ItsShape(t *testing.T) {
 	sagatest.Shape(t, checkout, "testdata/checkout.shape")
+}
+
+func TestStock_ReservesOnce(t *testing.T) {
+	t.Parallel()
+	db, err := sql.Open("sqlite3", "file:"+t.TempDir()+"/stock")
+	require.NoError(t, err)
+	defer db.Close()
+	s := &Stock{db: db}
+	_, err = db.Exec(s.barrier.Schema() + "CREATE TABLE stock (item TEXT, shelf TEXT, left INTEGER); INSERT INTO stock VALUES ('lamp', 'A3', 1)")
+	require.NoError(t, err)
+	op := saga.Op{Saga: "checkout", ID: "o-1", Step: "reserve", Attempt: 1}
+	for range 2 {
+		shelf, err := s.reserve(saga.WithOp(t.Context(), op), Order{Item: "lamp"})
+		require.NoError(t, err)
+		require.Equal(t, "A3", shelf)
+		op.Attempt++
+	}
+	op.ID = "o-2"
+	_, err = s.reserve(saga.WithOp(t.Context(), op), Order{Item: "lamp"})
+	require.ErrorContains(t, err, "lamp is sold out")
 }
 
 // The second version of a saga, beside the first.
