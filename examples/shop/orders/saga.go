@@ -31,7 +31,7 @@ func (s *Service) order() saga.Definition[change] {
 		Steps: []saga.Step[change]{
 			{
 				Name: "place",
-				Do:   saga.Do(s.isPending), Retry: retry.Policy{Attempts: retry.Forever, Max: lookup},
+				Do:   saga.Do(s.isPending), Idempotent: true, Retry: retry.Policy{Attempts: retry.Forever, Max: lookup},
 				Undo: saga.Emit(inbox, toCancelled),
 			},
 			{
@@ -95,10 +95,13 @@ func (s *Service) isPending(ctx context.Context, c change) error {
 	if _, unknown := errors.AsType[*UnknownOrderError](err); unknown {
 		return wherry.Permanent(err)
 	}
-	if err == nil && order.Status != events.Pending {
+	if err != nil { // nobody knows: who cancels meanwhile cancels the order, too
+		return fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
+	}
+	if order.Status != events.Pending {
 		return wherry.Permanent(fmt.Errorf("the order is %s", order.Status))
 	}
-	return err
+	return nil
 }
 
 // paymentCreated tells of payments that come too late. Its saga settles an order of
