@@ -85,6 +85,7 @@ var arrows = []struct {
 	{"reqreply", []string{"", "internal/header", "internal/client"}},
 	{"saga", []string{"", "dlq", "retry", "reqreply", "internal/..."}},
 	{"saga/sagatest", []string{"", "saga", "retry", "reqreply", "kafkatest"}},
+	{"docs", nil}, // tests of the pages
 	{"cmd/...", []string{"..."}},
 	{"examples/...", []string{"..."}},
 }

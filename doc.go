@@ -83,6 +83,24 @@
 // write, and [Table.Until] waits for somebody's.
 // [EnsureTopics] makes topics and refuses those that are not as they must be.
 //
+// # Sagas
+//
+// Package saga does work in several steps, each in a place of its own, so that it
+// is done or taken back: functions, requests to other services, events. An
+// engine is a Consumer with an owned table, and Kafka its only store.
+//
+//	var checkout = saga.Definition[Order]{
+//		Name: "checkout",
+//		Steps: []saga.Step[Order]{
+//			{Name: "reserve", Do: saga.Do(reserve), Undo: saga.Do(release)},
+//			{Name: "charge", Do: saga.Do(charge), Pivot: true}, // the point of no return
+//			{Name: "tell", Do: saga.Emit(OrderPaid, func(o Order) Order { return o })},
+//		},
+//	}
+//
+//	engine := &saga.Engine[Order]{Client: cl, Definitions: []saga.Definition[Order]{checkout}}
+//	err := engine.Start(ctx, "o-1", order) // while engine.Run(ctx) runs, here or elsewhere
+//
 // # Guarantees
 //
 // Each of these is shown by tests, on the embedded broker and on a real Kafka.

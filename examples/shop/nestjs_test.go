@@ -13,7 +13,6 @@ import (
 
 	"github.com/wherry-go/wherry/examples/shop/billing"
 	"github.com/wherry-go/wherry/examples/shop/events"
-	"github.com/wherry-go/wherry/examples/shop/orders"
 	"github.com/wherry-go/wherry/kafkatest"
 )
 
@@ -56,8 +55,7 @@ func TestNestJS_ThreeFailingOrdersOfOnePartitionAndAKill(t *testing.T) {
 		p.becomes(o.ID, events.Cancelled)
 	}
 	settled(t, p.brokers, billing.Group, events.OrderCreated.Topic)
-	settled(t, p.brokers, orders.Group, events.PaymentFailed.Topic, events.BillingDeadLetters)
-	settled(t, p.brokers, orders.DecidingGroup, events.OrdersInbox)
+	ordersSettled(t, p.brokers)
 	for _, id := range ids {
 		for _, topic := range []string{events.OrderCreated.Topic, events.PaymentFailed.Topic, events.BillingDeadLetters, events.OrderCancelled.Topic} {
 			require.Len(t, about(t, p.brokers, topic, id, 1), 1, "%s of %s", topic, id)
@@ -105,8 +103,7 @@ func TestNestJS_SIGTERMInTheMiddleOfWorkCutsNothing(t *testing.T) {
 	p := start(t, append(args, "-payments", "ok")...)
 	p.ready()
 	settled(t, p.brokers, billing.Group, events.OrderCreated.Topic)
-	settled(t, p.brokers, orders.Group, events.PaymentCreated.Topic)
-	settled(t, p.brokers, orders.DecidingGroup, events.OrdersInbox)
+	ordersSettled(t, p.brokers)
 	paid := map[string]int{}
 	for _, r := range read(t, p.brokers, events.PaymentCreated.Topic, len(ids)) {
 		paid[string(r.Key)]++

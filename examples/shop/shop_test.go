@@ -140,9 +140,8 @@ func TestSecondPaymentOfAPaidOrderChangesNothing(t *testing.T) {
 		produce(t, p.brokers, record(t, o.ID, events.Payment{ID: uuid.NewString(), OrderID: o.ID, Amount: "99.99", Status: events.PaymentPaid, CreatedAt: later}))
 	}
 	produce(t, p.brokers, record(t, o.ID, events.Payment{ID: "stranger", OrderID: "no-such-order", CreatedAt: later}))
-	settled(t, p.brokers, orders.Group, events.PaymentCreated.Topic)
-	settled(t, p.brokers, orders.DecidingGroup, events.OrdersInbox)
-	require.Len(t, p.logs.lines("a change of an order that does not exist", "no-such-order"), 1)
+	ordersSettled(t, p.brokers)
+	require.Len(t, p.logs.lines("a payment of an order that does not exist", "no-such-order"), 1)
 	after, _ := p.find(o.ID)
 	require.Equal(t, paid, after)
 	require.Len(t, read(t, p.brokers, events.OrdersTable, rows), rows)
@@ -349,6 +348,18 @@ func settled(t *testing.T, brokers []string, group string, topics ...string) {
 		})
 		return done
 	})
+}
+
+// ordersSettled waits until orders has handled all that is told of orders: what is
+// done of the first is in the topics of the next.
+func ordersSettled(t *testing.T, brokers []string) {
+	t.Helper()
+	saga := orders.Saga + ".saga"
+	settled(t, brokers, saga+".router.earliest", events.OrderCreated.Topic)
+	settled(t, brokers, saga+".router", events.PaymentCreated.Topic, events.PaymentFailed.Topic, events.BillingDeadLetters)
+	settled(t, brokers, saga, saga+".inbox")
+	settled(t, brokers, orders.DecidingGroup, events.OrdersInbox)
+	settled(t, brokers, orders.Group, events.PaymentCreated.Topic)
 }
 
 // freeAddr is an address where nobody listens.

@@ -21,8 +21,8 @@ const (
 	AuthInbox = "auth.inbox"
 )
 
-// partitions is how many of its kind may share the work of a service.
-const partitions = 4
+// Partitions is how many of its kind may share the work of a service.
+const Partitions = 4
 
 // aDay keeps records for a day or two: hashes of passwords have no business in
 // an inbox once they are in the table.
@@ -32,15 +32,15 @@ var aDay = map[string]string{"retention.ms": "86400000", "segment.ms": "86400000
 // ensures all of them, so that they may start in any order.
 func Topics() []wherry.TopicSpec {
 	return []wherry.TopicSpec{
-		{Name: OrderCreated.Topic, Partitions: partitions},
-		{Name: OrderCancelled.Topic, Partitions: partitions},
-		{Name: PaymentCreated.Topic, Partitions: partitions},
-		{Name: PaymentFailed.Topic, Partitions: partitions},
-		{Name: BillingDeadLetters, Partitions: partitions},
-		{Name: OrdersInbox, Partitions: partitions},
-		{Name: OrdersTable, Partitions: partitions, Changelog: true},
-		{Name: GetUser.Topic, Partitions: partitions},
-		{Name: AuthInbox, Partitions: partitions, Config: aDay},
-		{Name: AuthUsers, Partitions: partitions, Changelog: true},
+		{Name: OrderCreated.Topic, Partitions: Partitions},
+		{Name: OrderCancelled.Topic, Partitions: Partitions},
+		{Name: PaymentCreated.Topic, Partitions: Partitions},
+		{Name: PaymentFailed.Topic, Partitions: Partitions},
+		{Name: BillingDeadLetters, Partitions: Partitions},
+		{Name: OrdersInbox, Partitions: Partitions},
+		{Name: OrdersTable, Partitions: Partitions, Changelog: true},
+		{Name: GetUser.Topic, Partitions: Partitions},
+		{Name: AuthInbox, Partitions: Partitions, Config: aDay},
+		{Name: AuthUsers, Partitions: Partitions, Changelog: true},
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/wherry-go/wherry/examples/shop/events"
+	"github.com/wherry-go/wherry/saga"
 )
 
 // UnknownOrderError says that there is no order with an id.
@@ -39,6 +40,10 @@ func (s *Service) Find(ctx context.Context, id string) (events.Order, error) {
 	default:
 		return events.Order{}, ErrNotReady
 	}
+	return s.find(ctx, id)
+}
+
+func (s *Service) find(ctx context.Context, id string) (events.Order, error) {
 	order, found, err := s.table.Get(ctx, id)
 	if err == nil && !found {
 		order, found, err = s.latest(ctx, id)
@@ -62,20 +67,24 @@ func (s *Service) Cancel(ctx context.Context, id string) (events.Order, error) {
 	if err != nil || order.Status != events.Pending {
 		return cancelled(order, err)
 	}
-	asked, err := inbox.Record(id, change{OrderID: id, To: events.Cancelled, At: events.Now(), Reason: "Cancelled by the user"})
-	if err != nil {
-		return order, err
+	// Its order.created may still be on its way to the saga. A second start is none.
+	err = s.saga.Start(ctx, id, first(order))
+	if err == nil {
+		err = s.saga.Undo(ctx, id, saga.By{Actor: "user " + order.UserID, Reason: "cancelled by the user"})
 	}
-	if err := events.Send(ctx, s.Client, asked); err != nil {
+	// A saga refuses that is settling the order already, or has.
+	if _, refused := errors.AsType[*saga.VerbError](err); err != nil && !refused {
 		return order, &UnconfirmedError{OrderID: id, Err: err}
 	}
-	// It may be decided in another process. The table hears of it in any case.
-	order, _, err = s.table.Until(ctx, id, func(o events.Order, _ bool) bool { return o.Status != events.Pending })
+	// The row may be written in another process. The table hears of it in any case.
+	order, _, err = s.table.Until(ctx, id, isSettled)
 	if err != nil {
 		return order, &UnconfirmedError{OrderID: id, Err: err}
 	}
 	return cancelled(order, nil)
 }
+
+func isSettled(o events.Order, _ bool) bool { return o.Status != events.Pending }
 
 // cancelled is the answer to who wants to cancel an order that is not pending.
 func cancelled(order events.Order, err error) (events.Order, error) {

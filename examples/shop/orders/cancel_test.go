@@ -23,6 +23,14 @@ import (
 	"github.com/wherry-go/wherry/kafkatest"
 )
 
+// Groups of the saga: those that hear of what happens to orders, and that of the
+// engine.
+const (
+	engine   = orders.Saga + ".saga"
+	router   = engine + ".router"
+	starting = router + ".earliest"
+)
+
 // names are the topics as kafkatest makes them; ensure makes the others.
 func names() (all []string) {
 	for _, spec := range events.Topics() {
@@ -96,13 +104,16 @@ func becomes(t *testing.T, s *orders.Service, id, status string) (o events.Order
 func settled(t *testing.T, k *kafkatest.Cluster) {
 	t.Helper()
 	adm := kadm.NewClient(k.Client(t))
-	// What is done of the first is in the inbox.
+	// What is done of the first is in the topics of the next.
 	for _, of := range []struct {
 		group  string
 		topics []string
 	}{
-		{orders.Group, []string{events.PaymentCreated.Topic, events.PaymentFailed.Topic, events.BillingDeadLetters}},
+		{starting, []string{events.OrderCreated.Topic}},
+		{router, []string{events.PaymentCreated.Topic, events.PaymentFailed.Topic, events.BillingDeadLetters}},
+		{engine, []string{engine + ".inbox"}},
 		{orders.DecidingGroup, []string{events.OrdersInbox}},
+		{orders.Group, []string{events.PaymentCreated.Topic}},
 	} {
 		require.Eventually(t, func() bool {
 			ends, err := adm.ListEndOffsets(t.Context(), of.topics...)
@@ -218,7 +229,7 @@ func TestOrderIsCancelledOnceHoweverOftenAndInWhateverOrderItIsTold(t *testing.T
 	// And all of it once more: as if nothing had been handled yet.
 	require.NoError(t, stop())
 	adm := kadm.NewClient(k.Client(t))
-	for _, group := range []string{orders.Group, orders.DecidingGroup} {
+	for _, group := range []string{starting, engine, orders.DecidingGroup, orders.Group} {
 		require.Eventually(t, func() bool {
 			_, err := adm.DeleteGroup(t.Context(), group)
 			return err == nil
@@ -234,13 +245,17 @@ func TestOrderIsCancelledOnceHoweverOftenAndInWhateverOrderItIsTold(t *testing.T
 func TestOrderIsCancelledOnceWhereverTheProcessDies(t *testing.T) {
 	t.Parallel()
 	for name, step := range map[string]kafkatest.Requests{
+		"what was heard":   {Keys: []kmsg.Key{kmsg.TxnOffsetCommit}, Group: router},
+		"the second heard": {Keys: []kmsg.Key{kmsg.EndTxn}, Txn: router + "/billing.dlq/0"},
+		"into the saga":    {Keys: []kmsg.Key{kmsg.Produce}, Topic: engine + ".inbox"},
+		"the saga":         {Keys: []kmsg.Key{kmsg.Produce}, Topic: engine + ".state"},
+		"its offsets":      {Keys: []kmsg.Key{kmsg.TxnOffsetCommit}, Group: engine},
+		"the saga's end":   {Keys: []kmsg.Key{kmsg.EndTxn}, Txn: engine + "/" + engine + ".inbox/0"},
 		"into the inbox":   {Keys: []kmsg.Key{kmsg.Produce}, Topic: events.OrdersInbox},
 		"the event":        {Keys: []kmsg.Key{kmsg.Produce}, Topic: events.OrderCancelled.Topic},
 		"the row":          {Keys: []kmsg.Key{kmsg.Produce}, Topic: events.OrdersTable},
 		"the offsets":      {Keys: []kmsg.Key{kmsg.TxnOffsetCommit}, Group: orders.DecidingGroup},
 		"its end":          {Keys: []kmsg.Key{kmsg.EndTxn}, Txn: orders.DecidingGroup + "/orders.inbox/0"},
-		"what was heard":   {Keys: []kmsg.Key{kmsg.TxnOffsetCommit}, Group: orders.Group},
-		"the second heard": {Keys: []kmsg.Key{kmsg.EndTxn}, Txn: orders.Group + "/billing.dlq/0"},
 	} {
 		for _, after := range []bool{false, true} {
 			t.Run(name+", answered "+strconv.FormatBool(after), func(t *testing.T) {

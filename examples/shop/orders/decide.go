@@ -9,9 +9,9 @@ import (
 	"github.com/wherry-go/wherry/examples/shop/events"
 )
 
-// decide is the one place where orders begin and where they stop being pending:
-// the first change wins, later ones find it settled. It tells order.created and
-// order.cancelled exactly once for each order, because
+// decide is the one place where rows are written, where orders begin and where they
+// stop being pending: the first change wins, later ones find it settled. It tells
+// order.created and order.cancelled exactly once for each order, because
 //
 //   - the changes of an order are one partition's, which has one owner, who
 //     handles them one after the other;
@@ -41,10 +41,8 @@ func (s *Service) decide(ctx context.Context, c change) error {
 		return nil
 	case order.Status == events.Pending:
 		return s.settle(ctx, order, c)
-	case c.To == events.Paid && order.Status == events.Cancelled:
-		s.Logger.WarnContext(ctx, "orders: a payment of a cancelled order, to be paid back", "order", order.ID, "payment", c.Reason)
 	}
-	return nil
+	return nil // it is settled already
 }
 
 // begin writes the row of an order and tells of it.
@@ -58,6 +56,9 @@ func (s *Service) begin(ctx context.Context, order events.Order) error {
 // settle makes a pending order paid or cancelled.
 func (s *Service) settle(ctx context.Context, order events.Order, c change) error {
 	order.Status = c.To
+	if c.At.IsZero() {
+		c.At.Time = wherry.RecordFrom(ctx).Timestamp
+	}
 	if c.At.After(order.UpdatedAt.Time) {
 		order.UpdatedAt = c.At
 	}

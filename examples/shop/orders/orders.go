@@ -19,12 +19,15 @@ import (
 	"github.com/wherry-go/wherry/examples/shop/events"
 	"github.com/wherry-go/wherry/reqreply"
 	"github.com/wherry-go/wherry/retry"
+	"github.com/wherry-go/wherry/saga"
 )
 
-// Group is the consumer group of what hears of orders from other services, and
-// DecidingGroup that of what decides on them: any number of processes share their
-// work. DeadLetters is the topic of what they could not handle.
+// Saga is the name of the orders' saga, Group the consumer group of what hears of
+// payments, and DecidingGroup that of what writes the rows: any number of processes
+// share their work. DeadLetters is the topic of what the groups could not handle; the
+// saga has its own.
 const (
+	Saga          = "orders"
 	Group         = "orders"
 	DecidingGroup = "orders.decide"
 	DeadLetters   = "orders.dlq"
@@ -51,6 +54,7 @@ type Service struct {
 	table   wherry.Table[events.Order]      // to answer from
 	rows    wherry.OwnedTable[events.Order] // the same topic, to decide with
 	users   reqreply.Caller                 // of auth
+	saga    saga.Engine[change]
 	hears   wherry.Consumer
 	decides wherry.Consumer
 	ready   chan struct{}
@@ -73,16 +77,17 @@ func (s *Service) init() {
 			&dlq.Queue{Topic: DeadLetters},
 			retry.Policy{Attempts: 6, Initial: 200 * time.Millisecond},
 		})
+		s.saga = saga.Engine[change]{
+			Client:      s.Client,
+			Definitions: []saga.Definition[change]{s.order()},
+			Topics:      wherry.TopicSpec{Partitions: events.Partitions},
+			Logger:      s.Logger,
+		}
 		s.hears = wherry.Consumer{
-			Client: s.Client,
-			Group:  Group,
-			Handlers: []wherry.Route{
-				events.PaymentCreated.Handler(s.paymentCreated),
-				events.PaymentFailed.Handler(s.paymentFailed),
-				{Topic: events.BillingDeadLetters, Handler: s.billingDeadLetter},
-			},
+			Client:   s.Client,
+			Group:    Group,
+			Handlers: []wherry.Route{events.PaymentCreated.Handler(s.paymentCreated)},
 			Order:    wherry.ByKey,
-			Delivery: wherry.ExactlyOnce,
 			Policies: policies,
 			Logger:   s.Logger,
 		}
@@ -112,11 +117,11 @@ func (s *Service) Ready() <-chan struct{} {
 func (s *Service) Run(ctx context.Context) error {
 	s.init()
 	g, ctx := errgroup.WithContext(ctx)
-	for _, run := range []func(context.Context) error{s.table.Run, s.users.Run, s.hears.Run, s.decides.Run} {
+	for _, run := range []func(context.Context) error{s.table.Run, s.users.Run, s.saga.Run, s.hears.Run, s.decides.Run} {
 		g.Go(func() error { return run(ctx) })
 	}
 	g.Go(func() error {
-		for _, ready := range []<-chan struct{}{s.table.Ready(), s.users.Ready(), s.hears.Ready(), s.decides.Ready()} {
+		for _, ready := range []<-chan struct{}{s.table.Ready(), s.users.Ready(), s.saga.Ready(), s.hears.Ready(), s.decides.Ready()} {
 			select {
 			case <-ready:
 			case <-ctx.Done():
