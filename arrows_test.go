@@ -83,7 +83,7 @@ var arrows = []struct {
 	{"dlq", []string{"", "internal/header", "internal/client", "internal/txn"}},
 	{"ratelimit", []string{"", "internal/header", "internal/client"}},
 	{"reqreply", []string{"", "internal/header", "internal/client"}},
-	{"saga", []string{"", "retry", "reqreply", "internal/..."}},
+	{"saga", []string{"", "dlq", "retry", "reqreply", "internal/..."}},
 	{"saga/sagatest", []string{"", "saga", "retry", "reqreply", "kafkatest"}},
 	{"cmd/...", []string{"..."}},
 	{"examples/...", []string{"..."}},

@@ -193,6 +193,8 @@ func (s *running) handle(ctx context.Context, r *kgo.Record) error {
 	took := time.Since(began)
 	s.counters.worked(took)
 	switch reply := answerable(err); {
+	case errors.Is(err, ErrLater):
+		return nil
 	case err == nil && !asked:
 		s.count(ctx, handled, took)
 		return nil

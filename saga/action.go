@@ -28,7 +28,9 @@ type act struct {
 	// outcomes are the events that end an emission; without any it is done when
 	// it is sent.
 	outcomes []outcome
-	// do and apply are those of local steps.
+	// missing are the outcomes that are nil, for the linter.
+	missing int
+	// do and apply are those of local steps; apply may be nil.
 	do    func(ctx context.Context, s any) (any, error)
 	apply func(s, result any)
 }
@@ -128,6 +130,10 @@ func Emit[S, T any](e wherry.Event[T], build func(S) T, outcomes ...Outcome[S]) 
 func Await[S any](outcomes ...Outcome[S]) Emission[S] {
 	a := act{kind: actEmit}
 	for _, o := range outcomes {
+		if o == nil {
+			a.missing++
+			continue
+		}
 		a.outcomes = append(a.outcomes, o.outcome(nil))
 	}
 	return Emission[S]{a}
@@ -212,16 +218,17 @@ func correlation[T any](e wherry.Event[T], by func(T) string) func(r *kgo.Record
 //
 // Only apply changes the state; it is called by one goroutine and must be pure.
 func Local[S, R any](do func(ctx context.Context, s S) (R, error), apply func(*S, R)) Action[S] {
-	return local[S]{act{
+	a := act{
 		kind: actLocal,
 		do:   func(ctx context.Context, s any) (any, error) { return do(ctx, *s.(*S)) },
-		apply: func(s, result any) {
-			if apply != nil {
-				r, _ := result.(R) // a nil interface is no R
-				apply(s.(*S), r)
-			}
-		},
-	}}
+	}
+	if apply != nil {
+		a.apply = func(s, result any) {
+			r, _ := result.(R) // a nil interface is no R
+			apply(s.(*S), r)
+		}
+	}
+	return local[S]{a}
 }
 
 // Do is a [Local] without a result.

@@ -40,7 +40,7 @@ type Definition[S any] struct {
 type Step[S any] struct {
 	// Name names the step within its Definition; it is part of the idempotency
 	// key of what it does, see [Op]. Required, unique, at most 64 bytes of
-	// letters, digits, '_' and '-'... spaces too; no dots.
+	// letters, digits, '_', '-' and ' '.
 	Name string
 	// Do is what is done: a [Call], an [Emit], a [Local], a [Do] or an [Await].
 	// Required, but in a step with Parallel.
@@ -53,7 +53,7 @@ type Step[S any] struct {
 	NoUndo bool
 	// Timeout is how long an attempt may take. After it the outcome is unknown:
 	// a step that is Idempotent is tried again, any other is undone. 0 means
-	// that it may take until the saga's Deadline.
+	// that it may take until the saga's Deadline, and an attempt to undo a minute.
 	Timeout time.Duration
 	// Idempotent says that doing it again under the same [Op] changes nothing.
 	Idempotent bool

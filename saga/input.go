@@ -19,7 +19,8 @@ type input struct {
 	// start: the encoded state, or the first state of a trigger.
 	payload []byte
 	trace   string
-	version int
+	// queue has a start wait for its inAdmit.
+	queue bool
 	// verb.
 	verb verb
 }
@@ -27,6 +28,8 @@ type input struct {
 type inputKind uint8
 
 const (
+	// inStart begins the saga: with the payload, or with an event of a trigger,
+	// the record.
 	inStart inputKind = iota + 1
 	inAdmit           // a queued saga may begin
 	inReply
@@ -80,22 +83,30 @@ type env struct {
 	// gate says until when no attempt of a step may begin; the zero time means
 	// now. nil means never closed.
 	gate func(step int) time.Time
+	// eventTTL is how long an event waits; 0 means 1 h.
+	eventTTL time.Duration
+	// full says that no more events may wait: they expire at once.
+	full bool
 }
 
 // effect is one thing to be done after next.
 type effect struct {
 	kind effectKind
-	op   Op // of what is sent or run
-	step int
+	op   Op  // of what is sent or run
+	step int // its index in the plan
 	// record of a send: key, value, topic and headers, but not yet where its
 	// reply goes.
 	record *kgo.Record
+	// timeout of a send or a local, 0 means none.
+	timeout time.Duration
 	// durable local effects wait until the instance is committed.
 	durable bool
 	// refused is the answer to a verb that was not applied.
 	refused string
 	// event of an expiry: what waited for too long.
 	event waiting
+	// stuck is what the operators are told.
+	stuck Stuck
 }
 
 type effectKind uint8

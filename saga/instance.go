@@ -1,7 +1,5 @@
 package saga
 
-import "time"
-
 // A Phase is where a saga is in its life.
 type Phase uint8
 
@@ -59,8 +57,10 @@ type stepState struct {
 	status  stepStatus
 	doubt   bool  // the outcome of an attempt is not known
 	attempt int32 // of what is going on, do or undo, from 1
-	began   int64 // when its first attempt began, milliseconds since 1970
+	tries   int32 // those of them that count in the schedule and have failed
+	began   int64 // when the first that counts began, milliseconds since 1970
 	due     int64 // when the attempt times out, or the next one begins; 0 never
+	stuckAt int64 // when it is stuck, if it fails until then; 0 never
 }
 
 // instance is a saga: what the state topic has of it. Times are in milliseconds
@@ -70,6 +70,7 @@ type instance struct {
 	version int    // of its Definition
 	phase   Phase
 	before  Phase // parked or quarantined: the phase that it had
+	failing bool  // running, but only until the stage in hand has settled: then it is undone
 	paused  bool
 	stuck   bool
 	stage   int // the stage in hand
@@ -77,13 +78,18 @@ type instance struct {
 
 	began, ended int64
 	from         uint64 // hash of the payload that it was started with
-	// why it is undoing, parked or quarantined: the step, -1 for none, and the
-	// text.
+	deadline     int64  // 0 for none, or when the pivot is done
+	// why it is failing, undoing, parked or quarantined: the step, -1 for none,
+	// and the text. Parked with no step is for want of code.
 	whyStep int
 	why     string
+	// parked or quarantined: those of before.
+	beforeStep int
+	beforeWhy  string
 
 	events  []waiting // that wait for their step, or for the saga
-	verbs   []uint64  // hashes of the last verbs' ids, which are applied once
+	expires int64     // when the first of them has waited long enough; 0 never
+	seen    []uint64  // hashes of the last verbs and events that were taken in, which count once
 	history []transition
 	moves   uint64 // transitions in all; the history has the last of them
 	trace   string // traceparent of what started it
@@ -93,17 +99,21 @@ type instance struct {
 	dirty bool   // state was changed and raw is to be made anew
 }
 
-// waiting is an event that came before its time.
+// waiting is an event that came before its time, or for want of code a reply.
 type waiting struct {
 	topic      string
 	key, value []byte
 	came       int64
 	partition  int32 // of the topic
 	offset     int64
-	headers    []header
+	headers    []pair
+	// a reply: what it answers; step is "" for an event.
+	step    string
+	undo    bool
+	attempt int32
 }
 
-type header struct{ key, value string }
+type pair struct{ key, value string }
 
 // transition is one line of an instance's history.
 type transition struct {
@@ -142,15 +152,25 @@ const (
 // maxHistory is how many transitions an instance keeps.
 const maxHistory = 64
 
-// due is when the instance wants a tick, 0 never. It is part of what is stored
-// so that the owner needs no Definition to keep its timers.
-func (in *instance) due() int64 { return 0 }
-
-// millis rounds up, so that nothing is early.
-func millis(t time.Time) int64 {
-	ms := t.UnixMilli()
-	if t.UnixMicro() > ms*1000 {
-		ms++
+// String is its name in lower case.
+func (m move) String() string {
+	names := [...]string{
+		"none", "started", "queued", "sent", "done", "skipped", "rejected", "failed", "timed out", "undoing", "undone",
+		"undo failed", "deadline", "event", "ignored", "verb", "parked", "quarantined", "stuck", "ended",
 	}
-	return ms
+	if int(m) < len(names) {
+		return names[m]
+	}
+	return "unknown"
+}
+
+// String is its name in lower case.
+func (s stepStatus) String() string {
+	names := [...]string{
+		"waiting", "doing", "between", "done", "skipped", "rejected", "unknown", "undoing", "undo wait", "undone",
+	}
+	if int(s) < len(names) {
+		return names[s]
+	}
+	return "unknown"
 }

@@ -71,6 +71,21 @@ const (
 	ReplyGroup = "wherry-reply-group" // of a reply: whose answer it is
 )
 
+// A saga's. The first two are on what it sends to a participant, the others on
+// records of its inbox. See package saga.
+const (
+	Saga          = "wherry-saga"           // the Definition's name
+	SagaDirection = "wherry-saga-direction" // do or undo
+	SagaKind      = "wherry-saga-kind"      // none on a reply
+	SagaVersion   = "wherry-saga-version"   // of the Definition that a start was made with
+	SagaTopic     = "wherry-saga-topic"     // of an event: where it was read
+	SagaPartition = "wherry-saga-partition"
+	SagaOffset    = "wherry-saga-offset"
+	SagaKey       = "wherry-saga-key"     // of an event: its own key, if it has one
+	SagaOutline   = "wherry-saga-outline" // of an answer to a client: the Definition, without code
+	SagaPrefix    = "wherry-saga"         // of all of these
+)
+
 // Get returns the value of the last header of that key.
 func Get(r *kgo.Record, key string) (value string, ok bool) {
 	for i := len(r.Headers) - 1; i >= 0; i-- {

@@ -1,0 +1,79 @@
+package saga
+
+import (
+	"fmt"
+	"slices"
+)
+
+// orphan reports whether the saga is parked for want of code.
+func (in *instance) orphan() bool { return in.phase == Parked && in.whyStep < 0 }
+
+// withoutCode parks a saga of a version that has no code, and keeps what comes
+// for it.
+func (m *machine) withoutCode(i input) {
+	in := m.in
+	if in.phase == 0 || in.phase.Ended() && i.kind != inVerb {
+		return
+	}
+	if i.kind == inVerb {
+		switch {
+		case i.verb.name == Purge:
+			m.out = append(m.out, effect{kind: effectForget})
+		case in.phase.Ended():
+			m.refuse(i.verb, hasEnded(in.phase))
+		default:
+			m.refuse(i.verb, fmt.Sprintf("no code for version %d", in.version))
+		}
+		return
+	}
+	if !in.orphan() && in.phase != Quarantined {
+		m.hold(Parked, -1, fmt.Sprintf("no code for version %d: register its Definition again, and resume", in.version))
+	}
+	if i.kind != inReply && i.kind != inEvent {
+		return
+	}
+	w := newWaiting(i.record, m.now)
+	if i.kind == inReply {
+		w.step, w.undo, w.attempt = i.op.Step, i.op.Undo, int32(i.op.Attempt) //nolint:gosec // it was counted as one
+	}
+	if len(in.events) >= maxWaiting {
+		m.out = append(m.out, effect{kind: effectExpire, event: w})
+		return
+	}
+	in.events = append(slices.Clip(in.events), w)
+	m.expiry()
+}
+
+// adopt goes on with a saga that has code again: first what came meanwhile.
+func (m *machine) adopt() error {
+	m.adopted = true
+	m.in.release()
+	if err := m.feed(); err != nil {
+		return err
+	}
+	m.reissue()
+	return m.tick()
+}
+
+// feed takes in what was kept, and what waits still.
+func (m *machine) feed() error {
+	for range len(m.in.events) {
+		w := m.in.events[0]
+		m.drop(0)
+		m.keep() // a fault of w takes w along, and nothing else
+		var err error
+		if w.step != "" {
+			err = m.reply(input{kind: inReply, record: w.record(), op: Op{Step: w.step, Undo: w.undo, Attempt: int(w.attempt)}})
+		} else {
+			err = m.event(w)
+		}
+		if err == nil {
+			err = m.in.seal(m.p)
+		}
+		if err != nil {
+			return err
+		}
+		m.keep()
+	}
+	return nil
+}

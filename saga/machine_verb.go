@@ -1,0 +1,233 @@
+package saga
+
+import (
+	"fmt"
+	"strings"
+)
+
+// verb does what an operator asks for, once.
+func (m *machine) verb(v verb) error {
+	in := m.in
+	if in.phase.Ended() && v.name != Purge {
+		m.refuse(v, hasEnded(in.phase))
+		return nil
+	}
+	if v.id != "" && m.remember(hash("verb", v.id)) {
+		m.ignore(-1, 0, string(v.name)+": again")
+		return nil
+	}
+	if v.name == Purge {
+		m.note(moveVerb, -1, 0, v.text())
+		m.out = append(m.out, effect{kind: effectForget})
+		return nil
+	}
+	if why := m.forbids(v); why != "" {
+		m.refuse(v, why)
+		return nil
+	}
+	step, why := -1, ""
+	if v.name == Retry || v.name == Skip || v.name == Complete {
+		if step, why = m.meant(v); why != "" {
+			m.refuse(v, why)
+			return nil
+		}
+	}
+	if v.state != nil && v.name == Complete {
+		s, err := m.p.decode(v.state)
+		if err != nil {
+			m.refuse(v, "the new state: "+err.Error())
+			return nil
+		}
+		in.state, in.dirty = s, true
+	}
+	m.note(moveVerb, step, 0, v.text())
+	switch v.name {
+	case Pause:
+		in.paused = true
+		return nil
+	case Resume:
+		return m.resume()
+	case Cancel, Undo:
+		return m.cancel(v)
+	case Retry:
+		return m.retry(step)
+	case Skip, Complete:
+		m.settleBy(v.name, step)
+	case Purge:
+	}
+	return m.advance()
+}
+
+func (v verb) text() string {
+	s := string(v.name)
+	if v.actor != "" {
+		s += " by " + v.actor
+	}
+	if v.reason != "" {
+		s += ": " + v.reason
+	}
+	return s
+}
+
+// refuse answers a verb that is not applied.
+func (m *machine) refuse(v verb, why string) {
+	m.out = append(m.out, effect{kind: effectRefuse, refused: fmt.Sprintf("%s: %s", v.name, why)})
+	if m.in.phase != 0 && m.in.phase != Early && !m.in.phase.Ended() {
+		m.note(moveVerb, -1, 0, v.text()+" (refused: "+why+")")
+	}
+}
+
+// forbids says why a verb makes no sense now, "" if it does.
+func (m *machine) forbids(v verb) string {
+	in := m.in
+	if in.phase == Early {
+		return "the saga has not started"
+	}
+	switch v.name {
+	case Cancel, Undo:
+		edge := m.p.pivot
+		switch {
+		case in.doing() == Undoing:
+			return "it is being undone already"
+		case m.past():
+			return "the pivot is done, the saga can only go forward"
+		case v.name == Cancel && in.failing:
+			return "it is going to be undone already"
+		case v.name == Undo && edge >= 0 && !m.p.steps[edge].undoes() && (in.steps[edge].status == stepDoing || m.onTheEdge(edge)):
+			return fmt.Sprintf("the pivot %q may be done, and cannot be undone", m.p.steps[edge].name)
+		}
+	case Pause:
+		if in.paused {
+			return "it is paused already"
+		}
+	case Resume:
+		if in.phase == Parked {
+			return fmt.Sprintf("step %q was rejected after the pivot: retry, skip or complete it", m.p.steps[in.whyStep].name)
+		}
+		if !in.paused && !m.adopted && in.phase != Quarantined {
+			return "it is not paused"
+		}
+	case Retry, Skip, Complete:
+		if in.doing() == Queued {
+			return "no step is in hand: it is queued"
+		}
+		if v.name == Retry && in.failing && !m.onTheEdge(m.p.pivot) {
+			return "it is going to be undone"
+		}
+	case Purge:
+	default:
+		return "there is no such verb"
+	}
+	return ""
+}
+
+func hasEnded(p Phase) string { return "the saga has ended, it is " + p.String() }
+
+// meant is the step that a verb is about.
+func (m *machine) meant(v verb) (step int, why string) {
+	if v.step != "" && m.p.index(v.step) < 0 {
+		return -1, fmt.Sprintf("there is no step %q", v.step)
+	}
+	var names []string
+	for _, i := range m.stepsInHand() {
+		if m.settleable(i) {
+			step = i
+			names = append(names, m.p.steps[i].name)
+			if v.step == m.p.steps[i].name {
+				return i, ""
+			}
+		}
+	}
+	switch {
+	case v.step != "":
+		return -1, fmt.Sprintf("step %q is not in hand", v.step)
+	case len(names) == 0:
+		return -1, "no step is in hand"
+	case len(names) > 1:
+		return -1, "several steps are in hand, name one: " + strings.Join(names, ", ")
+	}
+	return step, ""
+}
+
+// settleable reports whether a step of the stage in hand is in hand for an
+// operator.
+func (m *machine) settleable(i int) bool {
+	s := m.in.steps[i].status
+	if m.undoing() {
+		return m.inHand(i, true) || m.toUndo(i)
+	}
+	return m.inHand(i, false) || s == stepWaiting && !m.in.failing || s == stepRejected && m.p.beyond(i)
+}
+
+// settleBy is what an operator says of a step.
+func (m *machine) settleBy(name VerbName, i int) {
+	m.lift()
+	if name == Complete {
+		m.done(i)
+		return
+	}
+	m.settle(i, stepSkipped)
+	m.note(moveSkipped, i, 0, "")
+	if i == m.p.pivot && m.in.phase == Running {
+		m.in.deadline = 0
+	}
+}
+
+// lift ends what an operator was waited for.
+func (m *machine) lift() {
+	if m.in.phase == Parked || m.in.phase == Quarantined {
+		m.in.release()
+	}
+}
+
+// resume ends a pause and a quarantine.
+func (m *machine) resume() error {
+	m.in.paused = false
+	m.lift()
+	if err := m.feed(); err != nil {
+		return err
+	}
+	m.reissue()
+	return m.tick()
+}
+
+// cancel has the saga undone.
+func (m *machine) cancel(v verb) error {
+	in := m.in
+	if in.doing() == Queued {
+		m.lift()
+		in.whyStep, in.why = -1, clip(v.text(), maxWhy)
+		m.end(Undone)
+		return nil
+	}
+	m.lift()
+	m.fail(m.firstInHand(), v.text())
+	if v.name == Undo {
+		m.cutShort()
+	}
+	return m.advance()
+}
+
+// retry makes an attempt at once.
+func (m *machine) retry(i int) error {
+	st := &m.in.steps[i]
+	m.lift()
+	if st.status == stepDoing {
+		st.doubt = true // of the attempt that is out
+	}
+	st.tries, st.began = 0, 0
+	switch {
+	case st.status == stepRejected:
+		m.settle(i, stepBetween)
+	case m.inHand(i, m.undoing()):
+		m.settle(i, st.status)
+		m.wait(i, m.now)
+	}
+	if m.inHand(i, m.undoing()) {
+		st.due = m.now
+		if err := m.begin(i); err != nil {
+			return err
+		}
+	}
+	return m.advance()
+}
