@@ -20,12 +20,17 @@ const (
 	DelayTopics Variant = "delay topics" // by key; what fails is tried again by way of a topic, and what comes after it behind it
 )
 
-// Variants returns all of them.
+// Sagas is a variant with a workload of its own: see SagaSteps.
+const Sagas Variant = "sagas"
+
+// Variants returns all of them but Sagas.
 func Variants() []Variant { return []Variant{ByKey, ByPartition, Batches, DelayTopics} }
 
 // Member is one process of the workload.
 type Member struct {
 	Name    string // its client id
+	Run     string
+	Seed    uint64
 	Opts    []kgo.Opt
 	Topics  Topics
 	Variant Variant

@@ -124,7 +124,7 @@ func (r *Round) play(ctx context.Context) error {
 			}
 		}
 	})
-	for range 2 {
+	for range 2 * len(r.Subjects) {
 		if _, err := r.Start(Death{}); err != nil {
 			return err
 		}
@@ -158,8 +158,10 @@ func (r *Round) end(ctx context.Context, stop func(), sampler *sync.WaitGroup) e
 		return err
 	default:
 	}
-	if _, err := r.Start(Death{}); err != nil {
-		return err
+	for range r.Subjects {
+		if _, err := r.Start(Death{}); err != nil {
+			return err
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
@@ -178,7 +180,9 @@ func (r *Round) end(ctx context.Context, stop func(), sampler *sync.WaitGroup) e
 	for _, f := range findings {
 		r.result.Findings = append(r.result.Findings, f.String())
 	}
-	r.result.Samples = len(r.samples)
+	if c, ok := r.work.(*counters); ok {
+		r.result.Samples = len(c.samples)
+	}
 	if err != nil {
 		return err
 	}
@@ -203,7 +207,7 @@ func (r *Round) between(from, to time.Duration) time.Duration {
 // disturb makes one thing go wrong.
 func (r *Round) disturb(ctx context.Context) error {
 	alive := r.Alive()
-	if len(alive) < 2 || len(alive) < 3 && r.rand.IntN(2) == 0 {
+	if _, n := r.fewest(); n < 2 || n < 3 && r.rand.IntN(2) == 0 {
 		return r.replace()
 	}
 	p := alive[r.rand.IntN(len(alive))]

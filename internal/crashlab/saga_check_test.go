@@ -152,7 +152,7 @@ func TestCheckSagas_FindsEachThingThatMustNotBe(t *testing.T) {
 			r := ended(l, donePhase, nil)
 			for _, rec := range l.Deeds {
 				var d Deed
-				if _ = json.Unmarshal(rec.Value, &d); effectOf(r.ID, "close", false)(d) {
+				if _ = json.Unmarshal(rec.Value, &d); effectOf(r.ID, "capture", false)(d) {
 					addDeed(l, d)
 					return
 				}

@@ -1,9 +1,12 @@
 package crashlab
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -123,19 +126,36 @@ func readCommand(r *kgo.Record, step string) (Command, error) {
 		return c, nil
 	}
 	id, _ := header.Get(r, header.CorrelationID)
-	op, _, ok := header.ParseCorrelationID(id)
-	if !ok {
-		return c, fmt.Errorf("its correlation id is %q", id)
+	said, _, err := c.correlate(id)
+	if err != nil {
+		return c, err
 	}
-	if op.Step != step {
-		return c, fmt.Errorf("it is for step %q", op.Step)
+	if said != step {
+		return c, fmt.Errorf("it is for step %q", said)
 	}
 	deadline, ok := header.Time(r, header.Deadline)
 	if !ok {
 		return c, errors.New("it has no deadline")
 	}
-	c.Saga, c.Undo, c.Attempt, c.Begun = op.ID, op.Undo, op.Attempt, deadline.Add(-sagaTimeout)
+	c.Begun = deadline.Add(-sagaTimeout)
 	return c, nil
+}
+
+// correlate reads a correlation id: of which attempt it is, and the partition of
+// the inbox that awaits the answer.
+func (c *Command) correlate(id string) (step string, partition int32, err error) {
+	parts := strings.Split(id, ".")
+	if len(parts) != 5 {
+		return "", 0, fmt.Errorf("its correlation id is %q", id)
+	}
+	saga, err := base64.RawURLEncoding.DecodeString(parts[0])
+	attempt, err2 := strconv.Atoi(parts[3])
+	p, err3 := strconv.ParseInt(parts[4], 10, 32)
+	if err := errors.Join(err, err2, err3); err != nil {
+		return "", 0, fmt.Errorf("its correlation id is %q: %w", id, err)
+	}
+	c.Saga, c.Undo, c.Attempt = string(saga), parts[2] == "u", attempt
+	return parts[1], int32(p), nil
 }
 
 func place(r *kgo.Record) string { return r.Topic + "/" + from(r) }

@@ -16,7 +16,7 @@ type SagaStep struct {
 	Idempotent bool // it may be tried again when its outcome is not known
 	Pivot      bool
 	After      bool // the pivot
-	Loose      bool // its participant is at least once: its effects may be there twice
+	Loose      bool // its effects are at least once, under one key
 }
 
 // StepKind is how a step is done.
@@ -24,7 +24,7 @@ type StepKind int
 
 // Kinds of steps.
 const (
-	LocalStep StepKind = iota // in the engine's process
+	LocalStep StepKind = iota // in the engine's process, which writes its effects without a transaction
 	CallStep                  // a request to a participant behind saga's barrier over Kafka
 	EmitStep                  // an event, which another one answers
 )
@@ -32,15 +32,15 @@ const (
 // SagaSteps are the steps, in order.
 func SagaSteps() []SagaStep {
 	return []SagaStep{
-		{Name: "note", Stage: 0},
+		{Name: "note", Stage: 0, Idempotent: true, Loose: true},
 		{Name: "reserve", Stage: 1, Kind: CallStep, Idempotent: true},
 		{Name: "ship", Stage: 2, Kind: CallStep},
-		{Name: "count", Stage: 2},
+		{Name: "count", Stage: 2, Idempotent: true, Loose: true},
 		{Name: "charge", Stage: 3, Kind: CallStep},
 		{Name: "bill", Stage: 4, Kind: EmitStep},
 		{Name: "capture", Stage: 5, Kind: CallStep, Idempotent: true, Pivot: true},
 		{Name: "notify", Stage: 6, Kind: CallStep, Idempotent: true, After: true, Loose: true},
-		{Name: "close", Stage: 7, After: true},
+		{Name: "close", Stage: 7, Idempotent: true, After: true, Loose: true},
 	}
 }
 
@@ -124,7 +124,7 @@ type SagaSettings struct {
 func SettingsOf(seed uint64) (s SagaSettings) {
 	s.PivotUndo, s.Gated = seed%2 == 0, seed%4 == 1
 	if seed%3 == 0 {
-		s.Deadline = 4 * time.Second
+		s.Deadline = 3500 * time.Millisecond
 	}
 	return s
 }

@@ -49,7 +49,7 @@ func (s *sim) between(from, to time.Duration) time.Duration {
 // or nil.
 func (s *sim) fault() (over func()) {
 	s.bury()
-	if len(s.members) == 0 || len(s.members) == 1 && s.rand.IntN(3) == 0 {
+	if _, n := s.fewest(); n == 0 || n == 1 && s.rand.IntN(3) == 0 {
 		s.start()
 		return nil
 	}
@@ -57,7 +57,7 @@ func (s *sim) fault() (over func()) {
 	kind := draw(s, kinds[:7+s.rand.IntN(len(kinds)-6)]) // the first ones more often
 	which := kafkatest.Requests{Keys: []kmsg.Key{kind}, Client: m.Name, Skip: s.rand.IntN(3)}
 	switch p := s.rand.IntN(100); {
-	case p < 8 && len(s.members) < 3:
+	case p < 8 && len(s.members) < 3*len(s.roles):
 		s.start()
 	case p < 14:
 		s.drop(m, "is asked to stop")
@@ -159,7 +159,7 @@ func (s *sim) foreign(d time.Duration) (over func()) {
 	cl := s.k.Client(s.t, kgo.ClientID("stranger"), kgo.TransactionalID("stranger"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	require.NoError(s.t, cl.BeginTransaction())
 	for p := range int32(Partitions) {
-		require.NoError(s.t, cl.ProduceSync(s.t.Context(), &kgo.Record{Topic: s.topics.Table, Partition: p, Key: []byte(ForeignKey), Value: []byte("{}")}).FirstErr())
+		require.NoError(s.t, cl.ProduceSync(s.t.Context(), &kgo.Record{Topic: s.work.Table(), Partition: p, Key: []byte(ForeignKey), Value: []byte("{}")}).FirstErr())
 	}
 	ended := make(chan struct{})
 	go func() {

@@ -22,7 +22,6 @@ type Soak struct {
 	Dir     string        // for its state, and the processes' logs of rounds with findings
 	Report  string        // a file with the markers of reliability.md, or ""
 	Program string        // calls RunChild
-	Subject string
 	Plant   string // a fault to be found, or ""
 	Out     io.Writer
 }
@@ -148,8 +147,8 @@ func (s *Soak) round(ctx context.Context, kafka *apache.Cluster, st state) Resul
 	}
 	r := &Round{
 		Lab: Lab{
-			Brokers: kafka.Brokers(), Program: s.Program, Subject: s.Subject, Dir: dir, Run: fmt.Sprintf("soak-%d-%d", seed, time.Now().Unix()),
-			Seed: seed, Variant: Variants()[n%len(Variants())], Session: 10 * time.Second, Plant: s.Plant,
+			Brokers: kafka.Brokers(), Program: s.Program, Subjects: subjectsOf(variant), Dir: dir, Run: fmt.Sprintf("soak-%d-%d", seed, time.Now().Unix()),
+			Seed: seed, Variant: variant, Session: 10 * time.Second, Plant: s.Plant,
 		},
 		Inputs: roundInputs, Rate: roundRate, Nodes: 3, Kafka: kafka, Plan: plan,
 		Tell: func(say string) { s.tell("  %s", say) },

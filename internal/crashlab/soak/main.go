@@ -18,7 +18,7 @@ import (
 )
 
 func main() {
-	crashlab.RunChild(map[string]crashlab.Subject{"wherry": crashlab.Wherry})
+	crashlab.RunChild(crashlab.Subjects())
 	minutes := flag.Float64("minutes", 30, "how long, in rounds of about a minute")
 	dir := flag.String("dir", "", "folder of its state; required")
 	report := flag.String("report", "", "file to write the results to, between its markers")
@@ -44,6 +44,6 @@ func soak(ctx context.Context, long time.Duration, dir, report, plant string) er
 	if err != nil {
 		return err
 	}
-	s := &crashlab.Soak{For: long, Dir: dir, Report: report, Program: program, Subject: "wherry", Plant: plant, Out: os.Stdout}
+	s := &crashlab.Soak{For: long, Dir: dir, Report: report, Program: program, Plant: plant, Out: os.Stdout}
 	return s.Run(ctx)
 }
