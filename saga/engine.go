@@ -128,12 +128,15 @@ type shell struct {
 	log         *slog.Logger
 	in          *instruments
 
-	inbox  string
-	lender lender
-	places places
-	clock  *clock
-	gates  *breakers
-	table  *wherry.OwnedTable[[]byte]
+	inbox     string
+	outlines  []Outline
+	inspector *Inspector
+	desk      *desk
+	lender    lender
+	places    places
+	clock     *clock
+	gates     *breakers
+	table     *wherry.OwnedTable[[]byte]
 
 	root     context.Context                 //nolint:containedctx // the values of Run's, for local steps
 	consumer atomic.Pointer[wherry.Consumer] // while it runs
@@ -191,6 +194,14 @@ func (e *Engine[S]) make() (*shell, error) {
 	s.inbox = inboxTopic(s.name)
 	s.log = cmp.Or(e.Logger, slog.Default()).With("saga", s.name)
 	s.lender.lent = e.Client
+	for _, p := range s.plans {
+		s.outlines = append(s.outlines, p.outline())
+	}
+	var err error
+	if s.desk, err = newDesk(s.name, s.outlines); err != nil {
+		return nil, err
+	}
+	s.inspector = &Inspector{Client: e.Client, Name: s.name, Topics: e.Topics, Logger: e.Logger}
 	s.clock, s.gates = newClock(s.inbox, s.maxActive), newBreakers(e.Gate)
 	s.in = newInstruments(s, e.TracerProvider, e.Propagator, e.MeterProvider)
 	s.table = &wherry.OwnedTable[[]byte]{
@@ -204,6 +215,25 @@ func (e *Engine[S]) make() (*shell, error) {
 	}
 	s.table.Spec.Partitions = 0
 	return s, nil
+}
+
+// outline is what those see who have no code.
+func (p *plan) outline() Outline {
+	o := Outline{Name: p.name, Version: p.version}
+	for i, s := range p.steps {
+		o.Steps = append(o.Steps, OutlineStep{Name: s.name, Stage: s.stage, Do: s.do.text(), Undo: s.undo.text(), Pivot: i == p.pivot})
+	}
+	return o
+}
+
+// inspector asks the owners. Of an Engine that cannot be, it fails when it is
+// asked.
+func (e *Engine[S]) inspector() *Inspector {
+	s, err := e.shell()
+	if err != nil {
+		return &Inspector{}
+	}
+	return s.inspector
 }
 
 // profiles are those of all that is called, the default one first.

@@ -101,7 +101,7 @@ func (h *handling) do() error {
 		if h.before == nil || h.ended != nil {
 			in = nil
 		}
-		return h.answer(h.ctx, h.r, in, h.ended)
+		return h.desk.answer(h.ctx, h.r, in, h.ended)
 	}
 	if h.ended != nil && h.kind != kindVerb {
 		return h.over()
@@ -330,7 +330,7 @@ func (h *handling) keep() error {
 		return h.quarantine(err)
 	}
 	if h.kind == kindVerb {
-		if err := h.answered(h.ctx, h.r, h.in, h.refused); err != nil {
+		if err := h.desk.answerVerb(h.ctx, h.r, h.refused); err != nil {
 			return err
 		}
 	}
@@ -362,7 +362,7 @@ func (h *handling) put() error {
 		return err
 	}
 	if h.in.phase.Ended() {
-		return h.settled(h.ctx, h.in)
+		return h.desk.settled(h.ctx, h.in)
 	}
 	return nil
 }

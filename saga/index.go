@@ -99,7 +99,7 @@ func (x *index) Owned(yes bool) {
 
 // Take takes in a committed record. It keeps in memory what has not ended.
 func (x *index) Take(r *kgo.Record) (keep bool) {
-	if string(r.Key) == partitionsKey {
+	if !isID(r.Key) {
 		return false
 	}
 	x.mu.Lock()

@@ -56,6 +56,14 @@ func (s *shell) serve(ctx context.Context, ready func()) error {
 	}
 	defer s.lender.close()
 	defer back()
+	if err := s.publishOutlines(ctx, cl); err != nil {
+		return err
+	}
+	_, release, err := s.inspector.hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	unregister, err := s.in.observe(s)
 	if err != nil {
 		return err
@@ -104,11 +112,26 @@ func (s *shell) serve(ctx context.Context, ready func()) error {
 	return faults
 }
 
+// publishOutlines writes down what the definitions look like, for those who have no
+// code.
+func (s *shell) publishOutlines(ctx context.Context, cl *kgo.Client) error {
+	for _, o := range s.outlines {
+		r, err := o.record()
+		if err == nil {
+			err = cl.ProduceSync(ctx, r).FirstErr()
+		}
+		if err != nil {
+			return fmt.Errorf("writing the outline of version %d to %s: %w", o.Version, r.Topic, err)
+		}
+	}
+	return nil
+}
+
 // inboxConsumer is what handles the inbox.
 func (s *shell) inboxConsumer() *wherry.Consumer {
 	return &wherry.Consumer{
-		Client: s.client, Group: s.name + ".saga",
-		Handlers: []wherry.Route{{Topic: s.inbox, Handler: s.handle, Key: lineOf(s.profiles)}},
+		Client: s.client, Group: groupOf(s.name),
+		Handlers: []wherry.Route{{Topic: s.inbox, Handler: s.handle, Key: lineOf(s.profiles), Prepare: s.desk.prepare}},
 		Policies: []wherry.Policy{s.dead(), wherry.Middleware(s.refusing)},
 		Order:    wherry.ByKey, Delivery: wherry.ExactlyOnce, Tables: []wherry.Owned{s.table},
 		Concurrency: s.concurrency, Opts: append(s.fetchLess(), s.opts...), Logger: s.log,
