@@ -225,7 +225,7 @@ func (c *Consumer) prepare() (*run, error) {
 		case route.Handler == nil:
 			fault("the route of topic %s has no handler", route.Topic)
 		case len(before) > 0 && before[len(before)-1].Match == nil:
-			fault("topic %s has two routes and the first takes every record: set Match", route.Topic)
+			fault("topic %s has two routes and the first takes every record: put it last, or set Match", route.Topic)
 		case len(before) > 0 && max(route.Size, before[0].Size) > 1:
 			fault("topic %s has a route for batches, which must be its only one", route.Topic)
 		case route.Size < 0 || route.Linger < 0:

@@ -115,24 +115,9 @@ func fail(span trace.Span, err error, out outcome) {
 
 // record returns the request, but for where its replies go.
 func (m Method[Req, Resp]) record(ctx context.Context, req Req) (*kgo.Record, error) {
-	r, err := encode(m.codec(), m.Topic, req)
+	r, err := m.Request(ctx, req)
 	if err != nil {
 		return nil, err
-	}
-	// With room for what follows: the deadline, the trace, and where replies go.
-	r.Headers = append(make([]kgo.RecordHeader, 0, len(r.Headers)+5), r.Headers...)
-	if m.Key != nil {
-		if key := m.Key(req); key != "" {
-			r.Key = []byte(key)
-		}
-	}
-	if m.Headers != nil {
-		r.Headers = append(r.Headers, m.Headers(ctx, req)...)
-	}
-	if m.ID != nil {
-		if id := m.ID(req); id != "" {
-			header.Add(r, header.RequestID, id)
-		}
 	}
 	if end, ok := ctx.Deadline(); ok {
 		header.AddTime(r, header.Deadline, end)

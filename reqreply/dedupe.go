@@ -13,6 +13,8 @@ import (
 
 const (
 	defaultKeep = 10 * time.Minute
+	sagaKeep    = 24 * time.Hour
+	opPrefix    = "saga "
 	sweepEach   = 256 // requests
 	sweepMost   = 1000
 )
@@ -21,6 +23,17 @@ const (
 type Answered struct {
 	Until   time.Time // how long it is kept
 	Replies []Reply
+	// Undone is of a step of a saga that was undone before it was done: it has no
+	// answer, and is not to be done any more.
+	Undone bool `json:",omitempty"`
+}
+
+// records are the answer without its address.
+func (a *Answered) records() (outs []*kgo.Record) {
+	for _, reply := range a.Replies {
+		outs = append(outs, &kgo.Record{Value: reply.Value, Headers: reply.Headers})
+	}
+	return outs
 }
 
 // Reply is a reply without its address.
@@ -37,11 +50,17 @@ type store struct {
 	requests atomic.Uint64
 }
 
-// key is the key in the table; "" where the request is not kept.
+// name is the table's, "" for none.
+func (s *store) name() string {
+	if s.table == nil {
+		return ""
+	}
+	return s.table.Topic
+}
+
+// key is the key in the table of what no saga asks; "" where it is not kept.
 func (s *store) key(a *address) string {
 	switch {
-	case s.table == nil:
-		return ""
 	case a.request != "":
 		return "request " + a.request
 	case len(a.id) > 0:
@@ -50,40 +69,44 @@ func (s *store) key(a *address) string {
 	return ""
 }
 
-// find returns the answer that was given before.
-func (s *store) find(ctx context.Context, a *address) (outs []*kgo.Record, found bool, err error) {
+// find returns the answer that was given before, nil for none.
+func (s *store) find(ctx context.Context, a *address) ([]*kgo.Record, error) {
 	key := s.key(a)
 	if key == "" || !a.asks() {
-		return nil, false, nil
+		return nil, nil
 	}
 	kept, found, err := s.table.Get(ctx, key)
 	if err != nil || !found || time.Now().After(kept.Until) {
-		return nil, false, err
+		return nil, err
 	}
-	for _, reply := range kept.Replies {
-		outs = append(outs, &kgo.Record{Value: reply.Value, Headers: reply.Headers})
-	}
-	return outs, len(outs) > 0, nil
+	return kept.records(), nil
 }
 
-// keepAnswer puts an answer into the table, and deletes some that are old.
-func (s *store) keepAnswer(ctx context.Context, a *address, outs []*kgo.Record) error {
+// keepAnswer puts an answer into the table.
+func (s *store) keepAnswer(ctx context.Context, a *address, outs []*kgo.Record, failed bool) error {
 	if s.table == nil {
 		return nil
 	}
-	key := s.key(a)
-	if key == "" {
-		return nil
-	}
-	return s.put(ctx, key, outs)
-}
-
-func (s *store) put(ctx context.Context, key string, outs []*kgo.Record) error {
-	keep := cmp.Or(s.keep, defaultKeep)
-	kept := Answered{Until: time.Now().Add(keep)}
+	var kept Answered
 	for _, out := range outs {
 		kept.Replies = append(kept.Replies, Reply{Value: out.Value, Headers: out.Headers})
 	}
+	if op, ok := a.op(); ok {
+		if failed { // a saga tries again, and then it may succeed
+			return nil
+		}
+		return s.put(ctx, opPrefix+op.Key(), kept, sagaKeep)
+	}
+	if key := s.key(a); key != "" {
+		return s.put(ctx, key, kept, defaultKeep)
+	}
+	return nil
+}
+
+// put puts an answer into the table, and deletes some that are old.
+func (s *store) put(ctx context.Context, key string, kept Answered, keep time.Duration) error {
+	keep = cmp.Or(s.keep, keep)
+	kept.Until = time.Now().Add(keep)
 	if err := s.table.Put(ctx, key, kept); err != nil {
 		return err
 	}

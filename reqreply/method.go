@@ -75,8 +75,13 @@ type Method[Req, Resp any] struct {
 	// Delivery ExactlyOnce that lists the table in Tables. All requests of one
 	// id must have the same key, since a table has a part for each partition.
 	// Errors that were not answered are not kept. nil means none.
+	//
+	// Requests of sagas are told apart by saga, step and direction, whatever the
+	// attempt and the ID, and errors are not kept of them; see
+	// [Method.HandlerUndo] for what else it is for them.
 	Dedupe *wherry.OwnedTable[Answered]
-	// Keep is how long Dedupe keeps an answer. 0 means 10 minutes.
+	// Keep is how long Dedupe keeps an answer. 0 means 10 minutes, and a day for
+	// requests of sagas.
 	Keep time.Duration
 }
 
@@ -151,13 +156,19 @@ func (m Method[Req, Resp]) Call(ctx context.Context, caller *Caller, req Req) (r
 // read returns the value of a reply, or the error that it is.
 func (m Method[Req, Resp]) read(c *call, got answer) (v Resp, err error) {
 	c.line.answered.Add(1)
-	if got.failed {
-		e := decodeError(got.fault)
+	return m.value(got.reply, got.record)
+}
+
+func (m Method[Req, Resp]) value(is reply, r *kgo.Record) (v Resp, err error) {
+	switch {
+	case is.failed:
+		e := decodeError(is.fault)
 		e.Topic = m.Topic
 		return v, e
+	case is.none:
+		return v, nil
 	}
-	v, err = decode[Resp](m.codec(), got.record)
-	if err != nil {
+	if v, err = decode[Resp](m.codec(), r); err != nil {
 		return v, fmt.Errorf("call %s: the reply: %w", m.Topic, err)
 	}
 	return v, nil

@@ -84,6 +84,7 @@ type address struct {
 	stated    bool   // whether the request names a partition
 	request   string // the request's id, see Method.ID
 	deadline  time.Time
+	saga      saga
 }
 
 // asks reports whether somebody asked for an answer.
@@ -110,6 +111,12 @@ func (p *Profile) address(r *kgo.Record) (a address, err error) {
 			a.request = string(h.Value)
 		case header.Deadline:
 			a.deadline, _ = time.Parse(time.RFC3339Nano, string(h.Value)) // what is no time is no deadline
+		case header.Saga:
+			a.saga.name = h.Value
+		case header.SagaDirection:
+			a.saga.direction = h.Value
+		case header.SagaDone:
+			a.saga.done = true
 		}
 	}
 	if len(a.id) == 0 || len(topic) == 0 {
@@ -180,6 +187,7 @@ type reply struct {
 	fault  []byte // the text of its error
 	failed bool   // present, even empty, means error
 	end    bool
+	none   bool  // there is no value, and none is meant
 	seq    int64 // -1 where it is not one of several
 	group  []byte
 }
@@ -195,6 +203,8 @@ func (p *Profile) reply(r *kgo.Record) reply {
 			is.fault, is.failed = h.Value, true
 		case p.End:
 			is.end = true
+		case header.ReplyNothing:
+			is.none = true
 		case header.ReplySeq:
 			if n, err := strconv.ParseInt(string(h.Value), 10, 64); err == nil && n >= 0 {
 				is.seq = n

@@ -39,8 +39,11 @@ import (
 // there is not, is not handled: it is counted (see [Service]) and logged.
 // Delivery is that of the Consumer: at least once a request may be handled, and
 // answered, twice.
+//
+// A request that undoes, of a saga, is for [Method.HandlerUndo]: it is not
+// handled here, and answered with an [*Error] of [CodeNoUndo].
 func (m Method[Req, Resp]) Handler(fn func(ctx context.Context, req Req) (Resp, error)) wherry.Route {
-	return m.route(func(ctx context.Context, r *kgo.Record) ([]*kgo.Record, error) {
+	return m.route(false, func(ctx context.Context, r *kgo.Record) ([]*kgo.Record, error) {
 		req, err := decode[Req](m.codec(), r)
 		if err != nil {
 			return nil, err
@@ -60,7 +63,7 @@ func (m Method[Req, Resp]) Handler(fn func(ctx context.Context, req Req) (Resp, 
 // limits of [wherry.Publish]: it is a long answer in parts, not a live feed. An
 // [*Error] that ends fn's sequence is sent after the values before it.
 func (m Method[Req, Resp]) StreamHandler(fn func(ctx context.Context, req Req) iter.Seq2[Resp, error]) wherry.Route {
-	return m.route(func(ctx context.Context, r *kgo.Record) (outs []*kgo.Record, err error) {
+	return m.route(false, func(ctx context.Context, r *kgo.Record) (outs []*kgo.Record, err error) {
 		req, err := decode[Req](m.codec(), r)
 		if err != nil {
 			return nil, err
@@ -87,8 +90,8 @@ func (m Method[Req, Resp]) StreamHandler(fn func(ctx context.Context, req Req) i
 
 // route returns a Route that answers with what run returns: the values in
 // records without topic and address.
-func (m Method[Req, Resp]) route(run func(context.Context, *kgo.Record) ([]*kgo.Record, error)) wherry.Route {
-	s := &server{topic: m.Topic, names: m.Profile.named(), allow: m.Allow, store: store{table: m.Dedupe, keep: m.Keep}, run: run}
+func (m Method[Req, Resp]) route(undo bool, run func(context.Context, *kgo.Record) ([]*kgo.Record, error)) wherry.Route {
+	s := &server{topic: m.Topic, undo: undo, names: m.Profile.named(), allow: m.Allow, store: store{table: m.Dedupe, keep: m.Keep}, run: run}
 	if s.allow == nil {
 		s.allow = allowed
 	}
@@ -103,6 +106,7 @@ func allowed(topic string) bool {
 // server answers the requests of one Method in one Consumer.
 type server struct {
 	topic string
+	undo  bool // it takes back what the others of the topic do
 	names Profile
 	allow func(string) bool
 	store store
@@ -121,6 +125,7 @@ type running struct {
 	counters *counters
 	metrics  *metrics
 	before   *running // another one of the same topic
+	barrier  bool     // do and undo of the topic share a table
 }
 
 type runningKey struct{ topic string }
@@ -133,6 +138,7 @@ func (s *server) prepare(setup *wherry.Setup, faults error) error {
 	if before != nil && !before.names.reads(s.names) {
 		faults = errors.Join(faults, fmt.Errorf("method %q: two of one topic have different Profiles, and Faults knows the headers of a request by its topic: give them one", s.topic))
 	}
+	faults = errors.Join(faults, s.facing(before, setup.Order))
 	if faults == nil {
 		log := setup.Logger
 		if log == nil {
@@ -146,6 +152,7 @@ func (s *server) prepare(setup *wherry.Setup, faults error) error {
 			server: s, log: log, reach: newReach(setup.Client), group: []byte(setup.Group), before: before,
 			counters: service.counters(s.topic), metrics: newMetrics(service.MeterProvider, s.topic, setup.Group),
 		}
+		this.pair()
 		setup.WithValue(runningKey{s.topic}, this) // for Faults, which knows the topic
 		setup.WithValue(s, this)
 	}
@@ -182,10 +189,17 @@ func (s *running) handle(ctx context.Context, r *kgo.Record) error {
 		s.count(ctx, expired, 0)
 		return nil
 	}
-	if outs, found, err := s.store.find(ctx, &a); err != nil {
+	if wrong := s.misdirected(&a); wrong != nil {
+		s.count(ctx, fault, 0)
+		if !asked {
+			return wrong
+		}
+		return s.stage(ctx, r, &a, []*kgo.Record{s.faultRecord(wrong)})
+	}
+	if outs, out, err := s.recall(ctx, r, &a); err != nil {
 		return err
-	} else if found {
-		s.count(ctx, repeated, 0)
+	} else if outs != nil {
+		s.count(ctx, out, 0)
 		return s.stage(ctx, r, &a, outs)
 	}
 	began := time.Now()
@@ -265,10 +279,10 @@ func (s *running) answer(ctx context.Context, r *kgo.Record, a *address, outs []
 	if reply != nil {
 		out, outs = fault, append(outs, s.faultRecord(reply))
 	}
-	err := s.keepAndStage(ctx, r, a, outs)
+	err := s.keepAndStage(ctx, r, a, outs, reply != nil)
 	if err != nil && !wherry.Interrupted(ctx) {
 		wherry.Discard(ctx)
-		out, err = fault, s.keepAndStage(ctx, r, a, []*kgo.Record{s.faultRecord(tooLarge(err))})
+		out, err = fault, s.keepAndStage(ctx, r, a, []*kgo.Record{s.faultRecord(tooLarge(err))}, true)
 	}
 	if err == nil {
 		s.count(ctx, out, took)
@@ -276,8 +290,8 @@ func (s *running) answer(ctx context.Context, r *kgo.Record, a *address, outs []
 	return err
 }
 
-func (s *running) keepAndStage(ctx context.Context, r *kgo.Record, a *address, outs []*kgo.Record) error {
-	if err := s.store.keepAnswer(ctx, a, outs); err != nil {
+func (s *running) keepAndStage(ctx context.Context, r *kgo.Record, a *address, outs []*kgo.Record, failed bool) error {
+	if err := s.store.keepAnswer(ctx, a, outs, failed); err != nil {
 		return err
 	}
 	return s.stage(ctx, r, a, outs)
