@@ -21,7 +21,7 @@ func (c *sagaChecker) undoing(s *sagaSeen, end *SagaRecord) {
 			c.find("pivot", "saga %s: %s, which comes after the pivot, was undone", s.id, step.Name)
 		case end.Phase == undonePhase && len(did) > 0 && len(undid) == 0:
 			c.find("kept", "saga %s is undone, and %s was done at %s and not undone: %s", s.id, step.Name, place(did[0].r), story(end))
-		case len(did) == 0 && len(undid) > 0:
+		case len(did) == 0 && len(undid) > 0 && (step.Kind == CallStep || !s.doubted(step, end)):
 			c.find("undone", "saga %s: %s was undone at %s, and had not been done", s.id, step.Name, place(undid[0].r))
 		case step.Loose && !c.log.Calm: // it may be done once more by who was thrown out meanwhile
 		case len(did) > 0 && len(undid) > 0 && did[len(did)-1].r.Offset > undid[0].r.Offset:
@@ -36,7 +36,7 @@ func (c *sagaChecker) undoing(s *sagaSeen, end *SagaRecord) {
 // settledNot reports whether the saga must have known that a step was not done:
 // all attempts were answered, with a no, and none was given up before.
 func (s *sagaSeen) settledNot(step SagaStep, end *SagaRecord) bool {
-	if step.Kind != CallStep || !end.whole() {
+	if step.Kind != CallStep {
 		return false
 	}
 	op := sagaOp{step.Name, false}
@@ -46,7 +46,12 @@ func (s *sagaSeen) settledNot(step SagaStep, end *SagaRecord) bool {
 			return false
 		}
 	}
-	return !slices.ContainsFunc(end.History, func(m SagaMove) bool {
+	return !s.doubted(step, end)
+}
+
+// doubted reports whether the saga may not have known whether a step was done.
+func (s *sagaSeen) doubted(step SagaStep, end *SagaRecord) bool {
+	return !end.whole() || slices.ContainsFunc(end.History, func(m SagaMove) bool {
 		return m.What == "deadline" || m.What == "timed out" && m.Step == step.Name
 	})
 }
@@ -67,6 +72,9 @@ func (c *sagaChecker) inOrder(s *sagaSeen) {
 			}
 			did, undid := first(early, false), first(early, true)
 			lateDid, lateUndid := first(late, false), first(late, true)
+			if late.Kind == EmitStep && lateUndid != nil {
+				lateDid, lateUndid = nil, nil // nobody says that it was undone: it is when that is sent
+			}
 			if did != nil && lateDid != nil && lateDid.Offset < did.Offset {
 				c.find("order", "saga %s: %s was done at %s, before %s at %s", s.id, late.Name, place(lateDid), early.Name, place(did))
 			}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -39,6 +41,11 @@ func (t sagaTopics) asked() map[string]SagaStep {
 		}
 	}
 	return all
+}
+
+// transactional are topics that nobody writes to but in transactions.
+func (t sagaTopics) transactional() []string {
+	return append(slices.Sorted(maps.Keys(t.asked())), t.answers(), t.billed(), t.state())
 }
 
 // sagaOrder is a request to a participant, and an event that starts a saga.

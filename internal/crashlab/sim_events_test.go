@@ -89,6 +89,9 @@ func (s *sim) fault() (over func()) {
 		}
 		err := draw(s, refusals[kind])
 		which.Keys, which.Count = []kmsg.Key{kind}, 1+s.rand.IntN(3)
+		if kind == kmsg.Produce && s.variant == Sagas {
+			which.Topic = draw(s, s.work.(*sagaWork).topics.transactional()) // others are not refused so
+		}
 		if kind == kmsg.Produce && err == kerr.UnknownServerError {
 			which.Count = 1 // a record that it is said of three times is taken for refused, as it should be
 		}

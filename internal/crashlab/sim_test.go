@@ -294,6 +294,13 @@ func (s *sim) end() []Finding {
 		c.f.Remove()
 	}
 	require.True(s.t, s.pass(10*time.Minute, s.allFed), "the inputs could not be sent")
+	if s.variant == Sagas {
+		// kfake keeps a member for ever whose answer to JoinGroup was lost, until
+		// another one joins: see docs/traps.md.
+		for range s.roles {
+			s.start()
+		}
+	}
 	var why string
 	done := s.pass(10*time.Minute, func() bool {
 		s.bury()

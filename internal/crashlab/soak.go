@@ -145,6 +145,7 @@ func (s *Soak) round(ctx context.Context, kafka *apache.Cluster, st state) Resul
 	if n > 0 {
 		plan = st.Rounds[n-1].Plan
 	}
+	variant := variantOf(n)
 	r := &Round{
 		Lab: Lab{
 			Brokers: kafka.Brokers(), Program: s.Program, Subjects: subjectsOf(variant), Dir: dir, Run: fmt.Sprintf("soak-%d-%d", seed, time.Now().Unix()),
@@ -164,6 +165,14 @@ func (s *Soak) round(ctx context.Context, kafka *apache.Cluster, st state) Resul
 		_ = os.RemoveAll(dir)
 	}
 	return result
+}
+
+// variantOf is that of the n-th round: each second one is of sagas.
+func variantOf(n int) Variant {
+	if n%2 == 1 {
+		return Sagas
+	}
+	return Variants()[n/2%len(Variants())]
 }
 
 func (s *Soak) tell(format string, args ...any) {

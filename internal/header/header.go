@@ -74,8 +74,6 @@ const (
 // A saga's. The first two are on what it sends to a participant, the others on
 // records of its inbox. See package saga.
 const (
-	Saga          = "wherry-saga"           // the Definition's name
-	SagaDirection = "wherry-saga-direction" // do or undo
 	SagaKind      = "wherry-saga-kind"      // none on a reply
 	SagaVersion   = "wherry-saga-version"   // of the Definition that a start was made with
 	SagaTopic     = "wherry-saga-topic"     // of an event: where it was read
