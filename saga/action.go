@@ -95,6 +95,7 @@ func isRejection(e *reqreply.Error) bool {
 	switch wherry.Cause(e.Code) {
 	case wherry.CauseFailed, wherry.CauseExhausted, wherry.CauseExpired, wherry.CausePanic, wherry.CauseRejected:
 		return false
+	default:
 	}
 	return e.Code != "" || e.Message != "Internal server error"
 }

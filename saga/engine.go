@@ -54,8 +54,8 @@ type Engine[S any] struct {
 	// the Local steps of a saga are run in the place of its input. 0 means 64.
 	Concurrency int
 	// MaxActive is how many sagas of a partition may be active, which is begun and
-	// not ended; more wait as [Queued], and begin in their order as others end.
-	// 0 means 1,000,000.
+	// not ended; more wait as [Queued], and begin as others end, in their order
+	// but for those that were handled side by side. 0 means 1,000,000.
 	MaxActive int
 	// Retention is how long it is known that a saga has ended, and how: so long a
 	// second start of it changes nothing. At most 1,000,000 of a partition are
@@ -78,6 +78,9 @@ type Engine[S any] struct {
 	// where the transaction that says so is made again. nil means that it is
 	// logged. It should be quick: it has the saga's place.
 	OnStuck func(ctx context.Context, s Stuck)
+	// Caller makes the requests of those who ask: Get, Wait, Why and the verbs. nil
+	// means one that runs as long as Run does, and otherwise for a call.
+	Caller *reqreply.Caller
 	// Opts override the options of Client for the Consumer of the inbox.
 	Opts []kgo.Opt
 	// TracerProvider and Propagator are for spans, MeterProvider for metrics: see
@@ -128,15 +131,15 @@ type shell struct {
 	log         *slog.Logger
 	in          *instruments
 
-	inbox     string
-	outlines  []Outline
-	inspector *Inspector
+	inbox  string
+	lender lender
+	places places
+	clock  *clock
+	gates  *breakers
+	table  *wherry.OwnedTable[[]byte]
+
 	desk      *desk
-	lender    lender
-	places    places
-	clock     *clock
-	gates     *breakers
-	table     *wherry.OwnedTable[[]byte]
+	inspector *Inspector
 
 	root     context.Context                 //nolint:containedctx // the values of Run's, for local steps
 	consumer atomic.Pointer[wherry.Consumer] // while it runs
@@ -194,14 +197,6 @@ func (e *Engine[S]) make() (*shell, error) {
 	s.inbox = inboxTopic(s.name)
 	s.log = cmp.Or(e.Logger, slog.Default()).With("saga", s.name)
 	s.lender.lent = e.Client
-	for _, p := range s.plans {
-		s.outlines = append(s.outlines, p.outline())
-	}
-	var err error
-	if s.desk, err = newDesk(s.name, s.outlines); err != nil {
-		return nil, err
-	}
-	s.inspector = &Inspector{Client: e.Client, Name: s.name, Topics: e.Topics, Logger: e.Logger}
 	s.clock, s.gates = newClock(s.inbox, s.maxActive), newBreakers(e.Gate)
 	s.in = newInstruments(s, e.TracerProvider, e.Propagator, e.MeterProvider)
 	s.table = &wherry.OwnedTable[[]byte]{
@@ -214,26 +209,7 @@ func (e *Engine[S]) make() (*shell, error) {
 		},
 	}
 	s.table.Spec.Partitions = 0
-	return s, nil
-}
-
-// outline is what those see who have no code.
-func (p *plan) outline() Outline {
-	o := Outline{Name: p.name, Version: p.version}
-	for i, s := range p.steps {
-		o.Steps = append(o.Steps, OutlineStep{Name: s.name, Stage: s.stage, Do: s.do.text(), Undo: s.undo.text(), Pivot: i == p.pivot})
-	}
-	return o
-}
-
-// inspector asks the owners. Of an Engine that cannot be, it fails when it is
-// asked.
-func (e *Engine[S]) inspector() *Inspector {
-	s, err := e.shell()
-	if err != nil {
-		return &Inspector{}
-	}
-	return s.inspector
+	return s, s.clients(e.Caller)
 }
 
 // profiles are those of all that is called, the default one first.

@@ -101,7 +101,7 @@ func (h *handling) do() error {
 		if h.before == nil || h.ended != nil {
 			in = nil
 		}
-		return h.desk.answer(h.ctx, h.r, in, h.ended)
+		return h.shell.answer(h.ctx, h.r, in, h.ended)
 	}
 	if h.ended != nil && h.kind != kindVerb {
 		return h.over()
@@ -235,6 +235,9 @@ func (h *handling) moved(before uint64) {
 
 // take does what an effect asks for, or puts it aside.
 func (h *handling) take(e effect) error {
+	if e.op.Undo {
+		e.op.Done = !h.in.steps[e.step].doubt
+	}
 	switch e.kind {
 	case effectSend:
 		a := h.plan.steps[e.step].act(e.op.Undo)
@@ -330,7 +333,7 @@ func (h *handling) keep() error {
 		return h.quarantine(err)
 	}
 	if h.kind == kindVerb {
-		if err := h.desk.answerVerb(h.ctx, h.r, h.refused); err != nil {
+		if err := h.shell.answered(h.ctx, h.r, h.in, h.refused); err != nil {
 			return err
 		}
 	}
@@ -362,7 +365,7 @@ func (h *handling) put() error {
 		return err
 	}
 	if h.in.phase.Ended() {
-		return h.desk.settled(h.ctx, h.in)
+		return h.shell.settled(h.ctx, h.in)
 	}
 	return nil
 }

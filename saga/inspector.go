@@ -45,6 +45,9 @@ type Inspector struct {
 	// Logger logs what an operator should know. nil means [slog.Default].
 	Logger *slog.Logger
 
+	known  outlines // those that need not be asked for
+	faults error    // of the Engine that it is of
+
 	mu   sync.Mutex
 	line *line
 }
@@ -111,6 +114,9 @@ func (l *line) over() bool {
 }
 
 func (i *Inspector) check() error {
+	if i.faults != nil {
+		return i.faults
+	}
 	var faults []error
 	if i.Client == nil {
 		faults = append(faults, errors.New("no client: set Client"))
@@ -184,6 +190,9 @@ func (i *Inspector) read(id string, record []byte, o *Outline) (Snapshot, error)
 	in, err := decodeInstance(id, record)
 	if err != nil {
 		return Snapshot{Saga: i.Name, ID: id, Offset: -1}, err
+	}
+	if o == nil {
+		o = i.known[in.version]
 	}
 	return snapshot(i.Name, in, o, in.due()), nil
 }

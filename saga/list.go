@@ -200,7 +200,11 @@ func (i *Inspector) readable(r *kgo.Record, known outlines) (Snapshot, error) {
 	if err != nil {
 		return Snapshot{Saga: i.Name, ID: id, Partition: r.Partition, Offset: r.Offset}, err
 	}
-	s := snapshot(i.Name, in, known[in.version], in.due())
+	o := known[in.version]
+	if o == nil {
+		o = i.known[in.version]
+	}
+	s := snapshot(i.Name, in, o, in.due())
 	s.Partition, s.Offset = r.Partition, r.Offset
 	return s, nil
 }

@@ -31,9 +31,11 @@ type machine struct {
 // without code: the saga is parked, and what comes for it is kept.
 //
 // An error is for quarantine: an input or a state that does not decode, or a
-// panic of a user's function, a [*wherry.RecordError] with its stack. The
-// instance and the effects are then those of before the input; or of a start,
-// but nothing begun.
+// panic of a user's function, a [*wherry.RecordError] with its stack. What could
+// not be done has then changed nothing: neither an input that cannot be read,
+// nor the begin of the next stage. But an input that was taken in stays so (a
+// start has started, a step is done), and the effects that come with an error
+// are as good as others.
 func next(p *plan, in *instance, i input, e env) (out []effect, err error) {
 	m := &machine{p: p, in: in, e: e, now: e.now.UnixMilli()}
 	m.keep()
@@ -175,7 +177,6 @@ func (m *machine) run() error {
 	if m.p.deadline > 0 {
 		m.in.deadline = m.after(m.p.deadline)
 	}
-	m.keep() // a fault from here on is that of a saga that has started
 	return m.advance()
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,7 +16,6 @@ import (
 	"github.com/wherry-go/wherry"
 	"github.com/wherry-go/wherry/internal/header"
 	"github.com/wherry-go/wherry/reqreply"
-	"github.com/wherry-go/wherry/retry"
 )
 
 // order is the state of the sagas under test.
@@ -26,8 +27,10 @@ type order struct {
 func (o *order) add(s string) { o.Items = append(o.Items, s) }
 
 type (
-	method = reqreply.Method[string, string]
-	event  = wherry.Event[map[string]string]
+	ctx       = context.Context
+	intMethod = reqreply.Method[int, int]
+	method    = reqreply.Method[string, string]
+	event     = wherry.Event[map[string]string]
 )
 
 // call is a call to a topic; its answer is added to the items.
@@ -99,10 +102,14 @@ func (pl *play) do(i input) []effect {
 
 // again is the instance as it is after it was stored and read.
 func (in *instance) again() *instance {
-	c := *in
-	c.steps, c.events, c.seen, c.history = slices.Clone(in.steps), slices.Clone(in.events), slices.Clone(in.seen), slices.Clone(in.history)
-	c.state = nil
-	return &c
+	if in.phase == 0 {
+		return &instance{id: in.id}
+	}
+	c, err := decodeInstance(in.id, encodeInstance(in))
+	if err != nil {
+		panic(err)
+	}
+	return c
 }
 
 func (pl *play) start() []effect {
@@ -212,16 +219,55 @@ var errDown = errors.New("down")
 
 func nothing(context.Context, order) error { return nil }
 
-var _ = retry.Policy{}
+// localStep is one that is done here.
+func localStep(name string) Step[order] {
+	return Step[order]{
+		Name: name, Undo: Do(nothing),
+		Do: Local(func(context.Context, order) (string, error) { return "", nil }, func(o *order, got string) { o.add(got) }),
+	}
+}
 
-func TestS5_DoneGoesOnToTheNextStepAndTheEnd(t *testing.T) {
-	t.Parallel()
-	pl := newPlay(t, saga(step("reserve"), step("pay")))
-	require.Equal(t, []string{"reserve.do"}, sends(pl.start()))
-	require.Equal(t, []string{"pay.do"}, sends(pl.ok("reserve")))
-	require.Empty(t, pl.ok("pay"))
-	require.Equal(t, Done, pl.in.phase)
-	require.Equal(t, []string{"first", "reserve ok", "pay ok"}, pl.state().Items)
-	require.Zero(t, pl.in.due())
-	require.Equal(t, pl.e.now.UnixMilli(), pl.in.ended)
+// ran gives the result of a local step.
+func (pl *play) ran(step string, err error) []effect {
+	pl.t.Helper()
+	op := pl.op(step)
+	i := input{kind: inLocal, op: op, err: err, result: step + " ok"}
+	if op.Undo {
+		i.result = struct{}{}
+	}
+	return pl.do(i)
+}
+
+var offsets atomic.Int64
+
+// occurs is an event that has not been there yet.
+func (pl *play) occurs(topic string, fields ...string) []effect {
+	pl.t.Helper()
+	return pl.do(input{kind: inEvent, record: happening(pl.in.id, topic, fields...)})
+}
+
+func happening(id, topic string, fields ...string) *kgo.Record {
+	value := map[string]string{}
+	for i := 0; i+1 < len(fields); i += 2 {
+		value[fields[i]] = fields[i+1]
+	}
+	r := &kgo.Record{Topic: topic, Key: []byte(id), Partition: 3, Offset: offsets.Add(1)}
+	r.Value, _ = json.Marshal(value)
+	return r
+}
+
+func (pl *play) verb(name VerbName, step string) []effect {
+	pl.t.Helper()
+	return pl.do(input{kind: inVerb, verb: verb{id: fmt.Sprint("v", offsets.Add(1)), name: name, step: step, actor: "ann", reason: "so it is"}})
+}
+
+// refused is why a verb was not applied.
+func (pl *play) refused(name VerbName, step string) string {
+	pl.t.Helper()
+	phase, steps := pl.in.phase, slices.Clone(pl.in.steps)
+	out := pl.verb(name, step)
+	require.Equal(pl.t, []effectKind{effectRefuse}, kinds(out))
+	require.Equal(pl.t, phase, pl.in.phase)
+	require.Equal(pl.t, steps, pl.in.steps)
+	return out[0].refused
 }

@@ -25,18 +25,19 @@ func (m *machine) verb(v verb) error {
 		m.refuse(v, why)
 		return nil
 	}
-	step, why := -1, ""
+	step := -1
 	if v.name == Retry || v.name == Skip || v.name == Complete {
+		var why string
 		if step, why = m.meant(v); why != "" {
 			m.refuse(v, why)
 			return nil
 		}
 	}
 	if v.state != nil && v.name == Complete {
-		s, err := m.p.decode(v.state)
-		if err != nil {
-			m.refuse(v, "the new state: "+err.Error())
-			return nil
+		s, bad := m.p.decode(v.state)
+		if bad != nil {
+			m.refuse(v, "the new state: "+bad.Error())
+			return nil //nolint:nilerr // that is the answer
 		}
 		in.state, in.dirty = s, true
 	}

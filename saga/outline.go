@@ -95,6 +95,16 @@ func (all outlines) sorted() (list []Outline) {
 	return list
 }
 
+// outline is the plan without code.
+func (p *plan) outline() Outline {
+	o := Outline{Name: p.name, Version: p.version}
+	for i := range p.steps {
+		s := &p.steps[i]
+		o.Steps = append(o.Steps, OutlineStep{Name: s.name, Stage: s.stage, Do: s.do.text(), Undo: s.undo.text(), Pivot: i == p.pivot})
+	}
+	return o
+}
+
 // text says what an action does.
 func (a act) text() string {
 	var awaited []string

@@ -33,7 +33,7 @@ const maxWaits = 10_000
 // it must not fail for them. Whom it leaves out asks again.
 const maxTold = 256 << 10
 
-func newDesk(name string, all []Outline) (*desk, error) {
+func newDesk(name string, all outlines) (*desk, error) {
 	d := &desk{name: name, questions: questions(name), outlines: map[int][]byte{}, waits: map[string][]reqreply.Asker[told]{}}
 	for _, o := range all {
 		b, err := json.Marshal(o)

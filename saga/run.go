@@ -56,19 +56,17 @@ func (s *shell) serve(ctx context.Context, ready func()) error {
 	}
 	defer s.lender.close()
 	defer back()
-	if err := s.publishOutlines(ctx, cl); err != nil {
-		return err
-	}
-	_, release, err := s.inspector.hold(ctx)
-	if err != nil {
-		return err
-	}
-	defer release()
 	unregister, err := s.in.observe(s)
 	if err != nil {
 		return err
 	}
 	defer unregister()
+	s.publishOutlines(ctx, cl)
+	_, release, err := s.inspector.hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
 	s.clock.send = s.sender(ctx, cl)
 	s.root = context.WithoutCancel(ctx)
 
@@ -110,21 +108,6 @@ func (s *shell) serve(ctx context.Context, ready func()) error {
 	<-ctx.Done()
 	parts.Wait()
 	return faults
-}
-
-// publishOutlines writes down what the definitions look like, for those who have no
-// code.
-func (s *shell) publishOutlines(ctx context.Context, cl *kgo.Client) error {
-	for _, o := range s.outlines {
-		r, err := o.record()
-		if err == nil {
-			err = cl.ProduceSync(ctx, r).FirstErr()
-		}
-		if err != nil {
-			return fmt.Errorf("writing the outline of version %d to %s: %w", o.Version, r.Topic, err)
-		}
-	}
-	return nil
 }
 
 // inboxConsumer is what handles the inbox.

@@ -1,7 +1,6 @@
 package saga
 
 import (
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -62,56 +61,13 @@ func partitionOf(id string, partitions int32) int32 {
 	return int32(partitioner.Partition(&kgo.Record{Key: []byte(id)}, int(partitions))) //nolint:gosec // less than partitions
 }
 
-// correlation ids name the attempt that a reply answers:
-// base64url(id).step.direction.attempt.partition. Step names have no dots.
-const (
-	directionDo   = "do"
-	directionUndo = "undo"
-)
-
-func direction(undo bool) string {
-	if undo {
-		return directionUndo
+// parseCorrelation returns which attempt a reply answers. The Op has no Saga.
+func parseCorrelation(text string) (Op, error) {
+	op, _, ok := hdr.ParseCorrelationID(text)
+	if !ok || checkID(op.ID) != nil {
+		return Op{}, fmt.Errorf("the correlation id %.80q is of no step of a saga", text)
 	}
-	return directionDo
-}
-
-// formatCorrelation is the correlation id of an attempt of a saga whose inbox
-// partition is given.
-func formatCorrelation(op Op, partition int32) string {
-	b := make([]byte, 0, base64.RawURLEncoding.EncodedLen(len(op.ID))+len(op.Step)+16)
-	b = base64.RawURLEncoding.AppendEncode(b, []byte(op.ID))
-	b = append(b, '.')
-	b = append(b, op.Step...)
-	b = append(b, '.', direction(op.Undo)[0], '.')
-	b = strconv.AppendInt(b, int64(op.Attempt), 10)
-	b = append(b, '.')
-	b = strconv.AppendInt(b, int64(partition), 10)
-	return string(b)
-}
-
-// parseCorrelation is the opposite; it takes nothing else. The Op has no Saga.
-func parseCorrelation(text string) (op Op, partition int32, err error) {
-	bad := func() (Op, int32, error) {
-		return Op{}, 0, fmt.Errorf("the correlation id %.80q is of no step of a saga", text)
-	}
-	parts := strings.SplitN(text, ".", 6)
-	if len(parts) != 5 || parts[1] == "" || parts[2] != "d" && parts[2] != "u" {
-		return bad()
-	}
-	id, err := base64.RawURLEncoding.Strict().DecodeString(parts[0])
-	if err != nil || checkID(string(id)) != nil || strings.ContainsAny(parts[0], "\r\n") { // which are skipped
-		return bad()
-	}
-	attempt, ok := number(parts[3])
-	if !ok || attempt < 1 {
-		return bad()
-	}
-	partition, ok = number(parts[4])
-	if !ok {
-		return bad()
-	}
-	return Op{ID: string(id), Step: parts[1], Undo: parts[2] == "u", Attempt: int(attempt)}, partition, nil
+	return Op(op), nil
 }
 
 // number reads a number that is written in the one way that we write it.
@@ -233,7 +189,7 @@ func readMessage(r *kgo.Record, profiles []reqreply.Profile) (m message, err err
 		if id == "" {
 			return m, errors.New("neither of a kind that an inbox knows nor a reply")
 		}
-		m.op, _, err = parseCorrelation(id)
+		m.op, err = parseCorrelation(id)
 		m.id = m.op.ID
 		return m, err
 	case k == kindSweep:
@@ -282,7 +238,7 @@ func lineOf(profiles []reqreply.Profile) func(r *kgo.Record) []byte {
 		k, said := kindOf(r)
 		switch {
 		case !said:
-			op, _, err := parseCorrelation(replyTo(r, profiles))
+			op, err := parseCorrelation(replyTo(r, profiles))
 			if err != nil {
 				return nil
 			}
@@ -300,12 +256,11 @@ func address(r *kgo.Record, a *act, op Op, inbox string, partition int32, now ti
 	if r.Key == nil {
 		r.Key = []byte(op.ID)
 	}
-	hdr.Add(r, hdr.Saga, op.Saga)
-	hdr.Add(r, hdr.SagaDirection, direction(op.Undo))
+	hdr.Op(op).AddTo(r)
 	if timeout > 0 {
 		hdr.AddTime(r, hdr.Deadline, now.Add(timeout))
 	}
 	if a.kind == actCall {
-		a.profile.Address(r, formatCorrelation(op, partition), inbox, partition)
+		a.profile.Address(r, hdr.Op(op).CorrelationID(partition), inbox, partition)
 	}
 }

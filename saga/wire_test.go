@@ -12,45 +12,6 @@ import (
 	"github.com/wherry-go/wherry/reqreply"
 )
 
-func TestS21_CorrelationIDs(t *testing.T) {
-	t.Parallel()
-	long := strings.Repeat("\xff", maxID)
-	for _, op := range []Op{
-		{ID: "o-1", Step: "pay", Attempt: 1},
-		{ID: "o-1", Step: "pay", Undo: true, Attempt: 12},
-		{ID: "a.b.c", Step: "ship and bill", Attempt: 2147483647},
-		{ID: "\n\r", Step: "x", Attempt: 1},
-		{ID: long, Step: strings.Repeat("s", 64), Attempt: 1},
-		{ID: "{}", Step: "ä", Attempt: 3},
-	} {
-		text := formatCorrelation(op, 7)
-		got, partition, err := parseCorrelation(text)
-		require.NoError(t, err, text)
-		require.Equal(t, op, got)
-		require.Equal(t, int32(7), partition)
-	}
-	require.Equal(t, "by0x.pay.d.1.3", formatCorrelation(Op{ID: "o-1", Step: "pay", Attempt: 1}, 3))
-	for _, text := range []string{
-		"", ".", "....", "by0x.pay.d.1", "by0x.pay.d.1.3.", "by0x.pay.x.1.3", "by0x..d.1.3", ".pay.d.1.3", "by0x=.pay.d.1.3",
-		"by0x.pay.d.0.3", "by0x.pay.d.-1.3", "by0x.pay.d.+1.3", "by0x.pay.d.01.3", "by0x.pay.d.1.-3", "by0x.pay.d.1.99999999999",
-		"by0\nx.pay.d.1.3", "AA.pay.d.1.3", "0123456789abcdef", "by0y.pay.do.1.3",
-	} {
-		_, _, err := parseCorrelation(text)
-		require.Error(t, err, text)
-	}
-}
-
-func FuzzCorrelationIDs(f *testing.F) {
-	f.Add("by0x.pay.d.1.3")
-	f.Add("....")
-	f.Fuzz(func(t *testing.T, text string) {
-		op, partition, err := parseCorrelation(text)
-		if err == nil {
-			require.Equal(t, text, formatCorrelation(op, partition), "what is taken is written in one way only")
-		}
-	})
-}
-
 func TestS3_PartitionsAreKafkasOwn(t *testing.T) {
 	t.Parallel()
 	// org.apache.kafka.common.utils.Utils.murmur2, toPositive, of its own test
@@ -74,10 +35,10 @@ func TestInboxRecordsAreUnderstood(t *testing.T) {
 		},
 	}
 	reply := &kgo.Record{Topic: "in", Key: []byte("foreign")}
-	reqreply.Profile{}.Address(reply, formatCorrelation(Op{ID: "o-1", Step: "pay", Attempt: 2}, 1), "in", 1)
+	reqreply.Profile{}.Address(reply, hdr.Op{ID: "o-1", Step: "pay", Attempt: 2}.CorrelationID(1), "in", 1)
 	custom := reqreply.Profile{CorrelationID: "my-id"}
 	foreign := &kgo.Record{Topic: "in"}
-	custom.Address(foreign, formatCorrelation(Op{ID: "o-2", Step: "pay", Undo: true, Attempt: 1}, 1), "in", 1)
+	custom.Address(foreign, hdr.Op{ID: "o-2", Step: "pay", Undo: true, Attempt: 1}.CorrelationID(1), "in", 1)
 	profiles := []reqreply.Profile{{}, custom}
 
 	tests := []struct {

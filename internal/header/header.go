@@ -71,12 +71,11 @@ const (
 	ReplyGroup = "wherry-reply-group" // of a reply: whose answer it is
 )
 
-// A saga's. The first two are on what it sends to a participant, the others on
-// records of its inbox. See package saga.
+// A record of a saga's inbox. See package saga.
 const (
-	SagaKind      = "wherry-saga-kind"      // none on a reply
-	SagaVersion   = "wherry-saga-version"   // of the Definition that a start was made with
-	SagaTopic     = "wherry-saga-topic"     // of an event: where it was read
+	SagaKind      = "wherry-saga-kind"    // none on a reply
+	SagaVersion   = "wherry-saga-version" // of the Definition that a start was made with
+	SagaTopic     = "wherry-saga-topic"   // of an event: where it was read
 	SagaPartition = "wherry-saga-partition"
 	SagaOffset    = "wherry-saga-offset"
 	SagaKey       = "wherry-saga-key"     // of an event: its own key, if it has one

@@ -1,0 +1,159 @@
+package saga_test
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/wherry-go/wherry"
+	"github.com/wherry-go/wherry/kafkatest"
+	"github.com/wherry-go/wherry/retry"
+	"github.com/wherry-go/wherry/saga"
+)
+
+// Starts over the limit wait in their order, and replies are handled meanwhile.
+func TestS24_SagasOverTheLimitWaitInOrder(t *testing.T) {
+	t.Parallel()
+	k := kafkatest.NewCluster(t, payingTopics...)
+	var l diary
+	def := paying(&l)
+	e := engine(t, k, def)
+	e.MaxActive, e.Topics.Partitions, e.Concurrency = 3, 1, 1 // side by side they may overtake each other
+	stop := kafkatest.Run(t, e)
+	const n = 20
+	for i := range n {
+		require.NoError(t, e.Start(t.Context(), fmt.Sprint(i), order{Total: i}))
+	}
+	await(t, "all are there", func() bool { st := e.Status(); return st.Active+st.Queued == n })
+	require.Equal(t, 3, e.Status().Active)
+	for i := range 3 {
+		require.Equal(t, fmt.Sprint(i), kafkatest.Next(t, k, orderMade).ID)
+	}
+	kafkatest.None(t, k, orderMade, 50*time.Millisecond)
+	require.Equal(t, saga.Queued, lastOf(t, k, "trip")["3"].Phase)
+
+	for i := range 5 { // each that ends lets the next begin
+		kafkatest.Send(t, k, wasPaid, fmt.Sprint(i), payment{})
+		require.Equal(t, fmt.Sprint(i+3), kafkatest.Next(t, k, orderMade).ID)
+	}
+	require.NoError(t, stop())
+	e = engine(t, k, def) // another owner
+	e.MaxActive, e.Concurrency = 3, 1
+	kafkatest.Run(t, e)
+	for i := 5; i < n; i++ {
+		kafkatest.Send(t, k, wasPaid, fmt.Sprint(i), payment{})
+		if i+3 < n {
+			require.Equal(t, fmt.Sprint(i+3), kafkatest.Next(t, k, orderMade).ID)
+		}
+	}
+	await(t, "the sagas end", func() bool { return e.Status().Ended == n })
+	require.Zero(t, e.Status().Queued)
+}
+
+// An outage of what a step calls does not undo those that come by: they wait.
+func TestS24_TheGateHoldsASagasAttemptsInAnOutage(t *testing.T) {
+	t.Parallel()
+	kafkatest.Test(t, nil, func(t *testing.T, k *kafkatest.Cluster) {
+		var calls, undone atomic.Int64
+		var works atomic.Bool
+		def := trip(
+			saga.Step[order]{Name: "a", Do: saga.Do(func(context.Context, order) error { return nil }),
+				Undo: saga.Do(func(context.Context, order) error { undone.Add(1); return nil })},
+			saga.Step[order]{Name: "b", NoUndo: true, Retry: retry.Policy{Attempts: 3, Initial: 10 * time.Millisecond}, Do: saga.Do(func(context.Context, order) error {
+				calls.Add(1)
+				if works.Load() {
+					return nil
+				}
+				return failed
+			})},
+		)
+		e := engine(t, k, def)
+		e.Concurrency = 1
+		e.Gate = saga.Gate{After: 10, Probe: time.Second}
+		kafkatest.Run(t, e)
+		const n = 500
+		for i := range n {
+			require.NoError(t, e.Start(t.Context(), fmt.Sprint(i), order{}))
+		}
+		k.Sleep(t, time.Minute)
+		before := calls.Load()
+		k.Sleep(t, time.Minute)
+		require.InDelta(t, 60, calls.Load()-before, 5, "it is slowed to probes")
+		require.Positive(t, e.Status().Held)
+		require.LessOrEqual(t, undone.Load(), int64(4), "those that failed before it shut")
+		ended := e.Status().Ended
+		works.Store(true)
+		k.Sleep(t, 2*time.Minute)
+		require.Equal(t, n, e.Status().Ended)
+		require.LessOrEqual(t, ended, 4)
+		require.Zero(t, e.Status().Held)
+		done := 0
+		for _, s := range lastOf(t, k, "trip") {
+			if s.Phase == saga.Done {
+				done++
+			}
+		}
+		require.Equal(t, n-int(undone.Load()), done)
+	})
+}
+
+// So long as it is known that a saga ended, a second start of it is a no-op.
+func TestS25_AStartOfWhatHasEnded(t *testing.T) {
+	t.Parallel()
+	kafkatest.Test(t, nil, func(t *testing.T, k *kafkatest.Cluster) {
+		var l diary
+		def := trip(saga.Step[order]{Name: "a", Do: l.do("a"), NoUndo: true})
+		e := engine(t, k, def)
+		e.Retention = 30 * time.Minute
+		stop := kafkatest.Run(t, e)
+		require.NoError(t, e.Start(t.Context(), "o-1", order{Total: 5}))
+		k.Sleep(t, 10*time.Second)
+		require.Equal(t, 1, e.Status().Ended)
+		require.NoError(t, e.Start(t.Context(), "o-1", order{Total: 5}))
+		k.Sleep(t, time.Minute)
+		require.Equal(t, []string{"a"}, l.of("o-1"))
+		noLetters(t, k)
+		require.NoError(t, stop())
+
+		e = engine(t, k, def) // another owner knows it too
+		e.Retention = 30 * time.Minute
+		kafkatest.Run(t, e)
+		require.NoError(t, e.Start(t.Context(), "o-1", order{Total: 5}))
+		require.NoError(t, e.Start(t.Context(), "o-1", order{Total: 6}))
+		k.Sleep(t, time.Minute)
+		require.Equal(t, []string{"a"}, l.of("o-1"))
+		all := letters(t, k)
+		require.Len(t, all, 1)
+		require.Equal(t, wherry.CausePermanent, all[0].Cause)
+		require.Contains(t, all[0].Error, "with another state")
+		require.JSONEq(t, `{"total":6}`, string(all[0].Value))
+
+		k.Sleep(t, 30*time.Minute)
+		require.Zero(t, e.Status().Ended)
+		require.Empty(t, lastOf(t, k, "trip"), "it is forgotten in the topic too")
+		require.NoError(t, e.Start(t.Context(), "o-1", order{Total: 6}))
+		k.Sleep(t, time.Minute)
+		require.Equal(t, []string{"a", "a"}, l.of("o-1"), "it may begin anew")
+	})
+}
+
+// A start with another state while the saga is under way, too.
+func TestS25_AStartWithAnotherStateIsADeadLetter(t *testing.T) {
+	t.Parallel()
+	k := kafkatest.NewCluster(t, payingTopics...)
+	var l diary
+	e := engine(t, k, paying(&l))
+	kafkatest.Run(t, e)
+	for total := range 3 {
+		require.NoError(t, e.Start(t.Context(), "o-1", order{Total: total}))
+	}
+	require.NoError(t, e.Start(t.Context(), "o-1", order{Total: 0}))
+	await(t, "the letters", func() bool { return len(letters(t, k)) == 2 })
+	kafkatest.Send(t, k, wasPaid, "o-1", payment{})
+	await(t, "the saga ends", func() bool { return e.Status().Ended == 1 })
+	require.Len(t, letters(t, k), 2)
+}
