@@ -167,6 +167,8 @@ func TestArrows_WhatLibrariesDependOn(t *testing.T) {
 		{"github.com/prometheus", nil, "how metrics are read is the program's to choose"},
 		{"google.golang.org", nil, "gRPC and protobuf come with exporters, which belong in programs"},
 		{"github.com/redis", nil, "ratelimit takes a function, so that users choose their Redis client"},
+		{"github.com/jackc", nil, "saga.Barrier takes a *sql.Tx, so that users choose their driver"},
+		{"github.com/ncruces", nil, "saga.Barrier takes a *sql.Tx, so that users choose their driver"},
 	}
 	for _, p := range all {
 		for _, f := range forbidden {

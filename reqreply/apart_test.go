@@ -28,7 +28,9 @@ func TestARequestWhoseReplyComesElsewhere(t *testing.T) {
 			m := getUser
 			m.Profile = profile
 			m.Key = func(id string) string { return id }
-			m.Headers = func(context.Context, string) []kgo.RecordHeader { return []kgo.RecordHeader{{Key: "x-tenant", Value: []byte("7")}} }
+			m.Headers = func(context.Context, string) []kgo.RecordHeader {
+				return []kgo.RecordHeader{{Key: "x-tenant", Value: []byte("7")}}
+			}
 			ids := make(chan string, 10)
 			serve(t, k, &wherry.Consumer{}, m.Handler(func(ctx context.Context, id string) (*user, error) {
 				ids <- reqreply.CorrelationID(ctx)

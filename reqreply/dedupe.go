@@ -3,7 +3,8 @@ package reqreply
 import (
 	"cmp"
 	"context"
-	"sync/atomic"
+	"math"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -15,8 +16,8 @@ const (
 	defaultKeep = 10 * time.Minute
 	sagaKeep    = 24 * time.Hour
 	opPrefix    = "saga "
-	sweepEach   = 256 // requests
-	sweepMost   = 1000
+	sweepEach   = 256  // at least so many requests between looks at all answers
+	sweepMost   = 1000 // answers are deleted with one request
 )
 
 // Answered is what [Method].Dedupe keeps of a request: its answer.
@@ -47,7 +48,8 @@ type store struct {
 	table *wherry.OwnedTable[Answered]
 	keep  time.Duration
 
-	requests atomic.Uint64
+	mu     sync.Mutex // never held over a call that blocks
+	sweeps map[int32]*sweep
 }
 
 // name is the table's, "" for none.
@@ -106,25 +108,61 @@ func (s *store) keepAnswer(ctx context.Context, a *address, outs []*kgo.Record, 
 // put puts an answer into the table, and deletes some that are old.
 func (s *store) put(ctx context.Context, key string, kept Answered, keep time.Duration) error {
 	keep = cmp.Or(s.keep, keep)
-	kept.Until = time.Now().Add(keep)
+	now := time.Now()
+	kept.Until = now.Add(keep)
 	if err := s.table.Put(ctx, key, kept); err != nil {
 		return err
 	}
-	if s.requests.Add(1)%sweepEach != 0 {
-		return nil
-	}
 	// Long after, so that no handler beside this one can have any use for it.
-	before, deleted := time.Now().Add(-keep), 0
-	for m, err := range s.table.All(ctx) {
-		if err != nil || !m.Value.Until.Before(before) || string(m.Record.Key) == key {
+	before := now.Add(-min(keep, defaultKeep))
+	for _, key := range s.old(ctx, before) {
+		kept, found, err := s.table.Get(ctx, key)
+		if err != nil || !found || !kept.Until.Before(before) {
 			continue
 		}
-		if err := s.table.Delete(ctx, string(m.Record.Key)); err != nil {
+		if err := s.table.Delete(ctx, key); err != nil {
 			return err
-		}
-		if deleted++; deleted == sweepMost {
-			break
 		}
 	}
 	return nil
+}
+
+// sweep is what is known of the old answers of a partition.
+type sweep struct {
+	keys []string // of some, found in the last look
+	next int      // requests until the next look
+}
+
+// old returns keys of answers of the partition in hand that were old when they
+// were found. To find them it looks at all, once in so many requests that a
+// request pays for a few.
+func (s *store) old(ctx context.Context, before time.Time) (keys []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := wherry.RecordFrom(ctx).Partition
+	w := s.sweeps[p]
+	if w == nil {
+		w = &sweep{next: sweepEach}
+		if s.sweeps == nil {
+			s.sweeps = map[int32]*sweep{}
+		}
+		s.sweeps[p] = w
+	}
+	if w.next--; w.next <= 0 {
+		w.next = math.MaxInt // for others, which go on meanwhile
+		s.mu.Unlock()
+		var found []string
+		all := 0
+		for m, err := range s.table.All(ctx) {
+			if err == nil && m.Value.Until.Before(before) {
+				found = append(found, string(m.Record.Key))
+			}
+			all++
+		}
+		s.mu.Lock()
+		w.keys, w.next = found, max(sweepEach, all/4)
+	}
+	n := min(len(w.keys), sweepMost)
+	keys, w.keys = w.keys[:n], w.keys[n:]
+	return keys
 }

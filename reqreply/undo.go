@@ -23,13 +23,13 @@ const (
 )
 
 // HandlerUndo returns a route for the requests of the Method's topic that take
-// back what its [Method.Handler], or StreamHandler, did: those of sagas, with the header
-// wherry-saga-direction: undo. It handles and answers them as Handler does the
-// others, and stands before that among a Consumer's Handlers:
+// back what its [Method.Handler], or StreamHandler, did: those of sagas, with the
+// header wherry-saga-direction: undo. It handles and answers them as Handler does
+// the others, and stands before that among a Consumer's Handlers:
 //
 //	Handlers: []wherry.Route{Reserve.HandlerUndo(release), Reserve.Handler(reserve)}
 //
-// A saga sends both under its id as the key, so that they come to one partition, in
+// A saga sends both with its id as the key, so that they come to one partition, in
 // order. It tries an undo again until it is answered without an error.
 //
 // The zero Resp is answered without a value: it is not encoded and not
@@ -37,29 +37,29 @@ const (
 //
 // # As a barrier
 //
-// Where both routes have the same Dedupe, they know of each other's requests,
-// each by saga, step and direction, whatever the attempt:
+// Where both routes have the same Dedupe, they know of each other's requests, by
+// saga, step and direction, whatever the attempt:
 //
 //   - A request that comes again is not handled again: it gets the answer of the
 //     first time, unless that was an error.
-//   - An undo that comes before what it undoes, or after that failed, is not
-//     handled: there is nothing to take back. It is answered with a zero Resp, and remembered.
-//   - What comes after its undo is not handled: it is answered with an [*Error] of
-//     [CodeUndone].
+//   - An undo of what was not done, or failed, is not handled: there is nothing to
+//     take back. It is answered with a zero Resp.
+//   - A request whose undo came first is not handled: it is answered with an
+//     [*Error] of [CodeUndone].
 //
-// With Delivery ExactlyOnce, which Dedupe needs, what is remembered is in one
-// transaction with the answer. So it protects effects that are Kafka records
-// (see [wherry.Publish]) or in owned tables, exactly once; what a handler does
-// elsewhere is done again where the transaction is not committed: for a
+// What is remembered is in one transaction with the answer, since Dedupe needs
+// ExactlyOnce. So it protects effects that are Kafka records (see
+// [wherry.Publish]) or in owned tables: they are there once. What a handler does
+// elsewhere is done again where that transaction does not come to its end: for a
 // database there is saga.Barrier.
 //
-// It is remembered for the Method's Keep, a day unless set, which should be longer
-// than attempts of a step can be apart. An undo that comes later is handled if
-// the saga knows that the step was done, and else taken for one with nothing
-// to take back. Each takes memory as [wherry.OwnedTable] says. The Consumer's
-// Order must be ByPartition or ByKey. An attempt that comes by a delay topic of
-// retry.Topics, which changes the order, is not made and answered with an [*Error]
-// of the code failed: the saga tries again itself.
+// It is remembered for the Method's Keep, a day unless set, in memory too (see
+// [wherry.OwnedTable]). That should be longer than the attempts of a step can be
+// apart. An undo that comes later is handled where the saga knows that the step
+// was done, and else taken for one with nothing to take back.
+//
+// The Consumer's Order must be ByPartition or ByKey, and retry.Topics needs
+// KeepOrder. The key of a request must be the saga's id.
 func (m Method[Req, Resp]) HandlerUndo(fn func(ctx context.Context, req Req) (Resp, error)) wherry.Route {
 	route := m.route(true, func(ctx context.Context, r *kgo.Record) ([]*kgo.Record, error) {
 		req, err := decode[Req](m.codec(), r)
@@ -154,10 +154,7 @@ func (s *running) recall(ctx context.Context, r *kgo.Record, a *address) ([]*kgo
 	refuse := func(code, why string) ([]*kgo.Record, outcome, error) {
 		return []*kgo.Record{s.faultRecord(&Error{Code: code, Message: why})}, fault, nil
 	}
-	switch {
-	case s.barrier && wherry.HopFrom(ctx) != nil: // beside what may overtake it
-		return refuse(string(wherry.CauseFailed), "the attempt came by a delay topic, and was not made: the saga makes another one")
-	case s.barrier && string(r.Key) != op.ID:
+	if s.barrier && string(r.Key) != op.ID {
 		return refuse(string(wherry.CausePermanent), "the key of the request is not the id of the saga: do and undo would not meet")
 	}
 	kept, found, err := s.store.table.Get(ctx, opPrefix+op.Key())

@@ -154,6 +154,7 @@ func TestHandlerUndoIsRefusedWhereItCannotWork(t *testing.T) {
 	}
 	unordered := exact(kept.HandlerUndo(by("")), kept.Handler(by("")))
 	unordered.Order = wherry.Unordered
+	k := kafkatest.NewCluster(t)
 	for name, test := range map[string]struct {
 		c    *wherry.Consumer
 		want string
@@ -165,7 +166,6 @@ func TestHandlerUndoIsRefusedWhereItCannotWork(t *testing.T) {
 		"in no order":            {unordered, "ByPartition or ByKey"},
 		"Dedupe without a table": {&wherry.Consumer{Handlers: []wherry.Route{kept.HandlerUndo(by(""))}}, "Dedupe needs"},
 	} {
-		k := kafkatest.NewCluster(t)
 		test.c.Client, test.c.Group = k.Client(t), "users"
 		require.ErrorContains(t, test.c.Run(t.Context()), test.want, name)
 	}

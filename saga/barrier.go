@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/wherry-go/wherry"
 	headers "github.com/wherry-go/wherry/internal/header"
 	"github.com/wherry-go/wherry/reqreply"
 )
@@ -79,7 +80,7 @@ const (
 func Once[R any](ctx context.Context, b Barrier, tx *sql.Tx, fn func() (R, error)) (r R, err error) {
 	op, ok := OpFrom(ctx)
 	if !ok || !headers.Op(op).Valid() {
-		return r, errors.New("saga: Once needs the context of a handler whose request is a saga's, see OpFrom")
+		return r, wherry.Permanent(errors.New("saga: Once needs the context of a handler whose request is a saga's, see OpFrom"))
 	}
 	if err := b.check(); err != nil {
 		return r, err

@@ -1,6 +1,6 @@
 //go:build unix
 
-package saga_test
+package participants_test
 
 import (
 	"bufio"

@@ -1,6 +1,6 @@
 //go:build unix
 
-package saga_test
+package participants_test
 
 import (
 	"context"
@@ -20,8 +20,8 @@ import (
 	"github.com/wherry-go/wherry/saga"
 )
 
-// paid is the answer of a participant.
-type paid struct {
+// payAnswer is the answer of a participant.
+type payAnswer struct {
 	No   int
 	Note string
 }
@@ -31,29 +31,29 @@ var (
 	undoPay = saga.Op{Saga: "checkout", ID: "o-1", Step: "pay", Undo: true, Attempt: 1}
 )
 
-// within is a handler's transaction around an effect.
-func within(db *sql.DB, b saga.Barrier, op saga.Op, fn func(tx *sql.Tx) (paid, error)) (p paid, err error) {
+// inTx is a handler's transaction around an effect.
+func inTx(db *sql.DB, b saga.Barrier, op saga.Op, fn func(tx *sql.Tx) (payAnswer, error)) (p payAnswer, err error) {
 	ctx := saga.WithOp(context.Background(), op)
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return p, err
 	}
 	defer tx.Rollback()
-	if p, err = saga.Once(ctx, b, tx, func() (paid, error) { return fn(tx) }); err != nil {
+	if p, err = saga.Once(ctx, b, tx, func() (payAnswer, error) { return fn(tx) }); err != nil {
 		return p, err
 	}
 	return p, tx.Commit()
 }
 
-// effect is a handler's work: one row.
-func effect(op saga.Op, answer paid) func(tx *sql.Tx) (paid, error) {
-	return func(tx *sql.Tx) (paid, error) {
+// oneEffect is a handler's work: one row.
+func oneEffect(op saga.Op, answer payAnswer) func(tx *sql.Tx) (payAnswer, error) {
+	return func(tx *sql.Tx) (payAnswer, error) {
 		_, err := tx.Exec("INSERT INTO effects (what) VALUES ($1)", op.Key())
 		return answer, err
 	}
 }
 
-func effects(t *testing.T, db *sql.DB, op saga.Op) (n int) {
+func effectsOf(t *testing.T, db *sql.DB, op saga.Op) (n int) {
 	t.Helper()
 	require.NoError(t, db.QueryRowContext(t.Context(), "SELECT count(*) FROM effects WHERE what = $1", op.Key()).Scan(&n))
 	return n
@@ -70,20 +70,20 @@ func requireUndone(t *testing.T, err error) {
 func TestS30_DuplicatesDoNothingAndAreAnsweredAsTheFirstTime(t *testing.T) {
 	t.Parallel()
 	onDatabases(t, func(t *testing.T, db *sql.DB, b saga.Barrier) {
-		answers := map[bool]paid{false: {1, "paid \x00 ü"}, true: {2, "refunded"}}
+		answers := map[bool]payAnswer{false: {1, "paid \x00 ü"}, true: {2, "refunded"}}
 		for _, op := range []saga.Op{doPay, undoPay} {
 			for attempt := range 3 {
 				op.Attempt = attempt + 1
-				p, err := within(db, b, op, effect(op, paid{No: answers[op.Undo].No + 10*attempt, Note: answers[op.Undo].Note}))
+				p, err := inTx(db, b, op, oneEffect(op, payAnswer{No: answers[op.Undo].No + 10*attempt, Note: answers[op.Undo].Note}))
 				require.NoError(t, err)
 				require.Equal(t, answers[op.Undo], p)
 			}
-			require.Equal(t, 1, effects(t, db, op))
+			require.Equal(t, 1, effectsOf(t, db, op))
 		}
-		p, err := within(db, b, doPay, effect(doPay, paid{}))
+		p, err := inTx(db, b, doPay, oneEffect(doPay, payAnswer{}))
 		require.NoError(t, err, "it was done before it was undone")
 		require.Equal(t, answers[false], p)
-		require.Equal(t, 1, effects(t, db, doPay))
+		require.Equal(t, 1, effectsOf(t, db, doPay))
 	})
 }
 
@@ -91,27 +91,27 @@ func TestS30_AnUndoThatComesFirstIsRememberedAndTheLateDoRefused(t *testing.T) {
 	t.Parallel()
 	onDatabases(t, func(t *testing.T, db *sql.DB, b saga.Barrier) {
 		for range 2 {
-			p, err := within(db, b, undoPay, effect(undoPay, paid{No: 1}))
+			p, err := inTx(db, b, undoPay, oneEffect(undoPay, payAnswer{No: 1}))
 			require.NoError(t, err)
 			require.Zero(t, p)
 		}
 		for range 2 {
-			_, err := within(db, b, doPay, effect(doPay, paid{No: 2}))
+			_, err := inTx(db, b, doPay, oneEffect(doPay, payAnswer{No: 2}))
 			requireUndone(t, err)
 		}
-		require.Zero(t, effects(t, db, undoPay)+effects(t, db, doPay))
+		require.Zero(t, effectsOf(t, db, undoPay)+effectsOf(t, db, doPay))
 
 		// Where the saga knows that it was done, the table has forgotten it.
 		forgotten := saga.Op{Saga: "checkout", ID: "o-2", Step: "pay", Undo: true, Done: true, Attempt: 1}
 		for range 2 {
-			p, err := within(db, b, forgotten, effect(forgotten, paid{No: 3}))
+			p, err := inTx(db, b, forgotten, oneEffect(forgotten, payAnswer{No: 3}))
 			require.NoError(t, err)
-			require.Equal(t, paid{No: 3}, p)
+			require.Equal(t, payAnswer{No: 3}, p)
 		}
-		require.Equal(t, 1, effects(t, db, forgotten))
+		require.Equal(t, 1, effectsOf(t, db, forgotten))
 		late := forgotten
 		late.Undo, late.Done = false, false
-		_, err := within(db, b, late, effect(late, paid{}))
+		_, err := inTx(db, b, late, oneEffect(late, payAnswer{}))
 		requireUndone(t, err)
 	})
 }
@@ -120,16 +120,16 @@ func TestS30_WhatFailsLeavesNothing(t *testing.T) {
 	t.Parallel()
 	onDatabases(t, func(t *testing.T, db *sql.DB, b saga.Barrier) {
 		broken := errors.New("broken")
-		fail := func(tx *sql.Tx) (paid, error) {
-			_, err := effect(doPay, paid{})(tx)
-			return paid{No: 1}, errors.Join(broken, err)
+		fail := func(tx *sql.Tx) (payAnswer, error) {
+			_, err := oneEffect(doPay, payAnswer{})(tx)
+			return payAnswer{No: 1}, errors.Join(broken, err)
 		}
-		_, err := within(db, b, doPay, fail)
+		_, err := inTx(db, b, doPay, fail)
 		require.ErrorIs(t, err, broken)
 		require.Panics(t, func() {
-			_, _ = within(db, b, doPay, func(tx *sql.Tx) (paid, error) { _, _ = effect(doPay, paid{})(tx); panic("broken") })
+			_, _ = inTx(db, b, doPay, func(tx *sql.Tx) (payAnswer, error) { _, _ = oneEffect(doPay, payAnswer{})(tx); panic("broken") })
 		})
-		require.Zero(t, effects(t, db, doPay))
+		require.Zero(t, effectsOf(t, db, doPay))
 
 		// Also where the handler commits all the same, what it did itself stays.
 		ctx := saga.WithOp(t.Context(), doPay)
@@ -139,9 +139,9 @@ func TestS30_WhatFailsLeavesNothing(t *testing.T) {
 		_, err = tx.Exec("INSERT INTO effects (what) VALUES ('its own')")
 		require.NoError(t, err)
 		for _, statement := range []string{"INSERT INTO effects (what) VALUES ('inside')", "this is no SQL"} {
-			_, err = saga.Once(ctx, b, tx, func() (paid, error) {
+			_, err = saga.Once(ctx, b, tx, func() (payAnswer, error) {
 				_, err := tx.Exec(statement)
-				return paid{}, errors.Join(broken, err)
+				return payAnswer{}, errors.Join(broken, err)
 			})
 			require.ErrorIs(t, err, broken)
 		}
@@ -151,18 +151,18 @@ func TestS30_WhatFailsLeavesNothing(t *testing.T) {
 		require.Equal(t, 1, n)
 
 		// An attempt made anew is made.
-		p, err := within(db, b, doPay, effect(doPay, paid{No: 7}))
+		p, err := inTx(db, b, doPay, oneEffect(doPay, payAnswer{No: 7}))
 		require.NoError(t, err)
 		require.Equal(t, 7, p.No)
 
 		// And what has failed is not there to be undone.
 		failed := saga.Op{Saga: "checkout", ID: "o-2", Step: "pay", Attempt: 1}
-		_, err = within(db, b, failed, fail)
+		_, err = inTx(db, b, failed, fail)
 		require.ErrorIs(t, err, broken)
 		failed.Undo = true
-		_, err = within(db, b, failed, effect(failed, paid{}))
+		_, err = inTx(db, b, failed, oneEffect(failed, payAnswer{}))
 		require.NoError(t, err)
-		require.Zero(t, effects(t, db, failed))
+		require.Zero(t, effectsOf(t, db, failed))
 	})
 }
 
@@ -174,15 +174,15 @@ func TestS30_ACrashBeforeTheCommit(t *testing.T) {
 			ctx, crash := context.WithCancel(saga.WithOp(context.Background(), op))
 			tx, err := db.BeginTx(ctx, nil)
 			require.NoError(t, err)
-			_, err = saga.Once(ctx, b, tx, func() (paid, error) { return effect(op, paid{No: 1})(tx) })
+			_, err = saga.Once(ctx, b, tx, func() (payAnswer, error) { return oneEffect(op, payAnswer{No: 1})(tx) })
 			require.NoError(t, err)
 			crash()
 			require.Error(t, tx.Commit())
-			require.Zero(t, effects(t, db, op))
-			p, err := within(db, b, op, effect(op, paid{No: 2}))
+			require.Zero(t, effectsOf(t, db, op))
+			p, err := inTx(db, b, op, oneEffect(op, payAnswer{No: 2}))
 			require.NoError(t, err)
-			require.Equal(t, paid{No: 2}, p)
-			require.Equal(t, 1, effects(t, db, op))
+			require.Equal(t, payAnswer{No: 2}, p)
+			require.Equal(t, 1, effectsOf(t, db, op))
 		}
 	})
 }
@@ -211,11 +211,11 @@ func TestS30_TheSecondWaitsForTheFirst(t *testing.T) {
 			ctx := saga.WithOp(t.Context(), test.first)
 			tx, err := db.BeginTx(ctx, nil)
 			require.NoError(t, err)
-			_, err = saga.Once(ctx, b, tx, func() (paid, error) { return effect(test.first, paid{No: 1})(tx) })
+			_, err = saga.Once(ctx, b, tx, func() (payAnswer, error) { return oneEffect(test.first, payAnswer{No: 1})(tx) })
 			require.NoError(t, err)
 			ended := make(chan error, 1)
 			go func() {
-				_, err := within(db, b, test.second, effect(test.second, paid{No: 2}))
+				_, err := inTx(db, b, test.second, oneEffect(test.second, payAnswer{No: 2}))
 				ended <- err
 			}()
 			select { // it may just not have come so far, which no case rests on
@@ -240,7 +240,7 @@ func TestS30_TheSecondWaitsForTheFirst(t *testing.T) {
 			if test.first == test.second && test.commit && !test.first.Undo {
 				want++ // that of the first
 			}
-			require.Equal(t, want, effects(t, db, test.second), i)
+			require.Equal(t, want, effectsOf(t, db, test.second), i)
 		}
 	})
 }
@@ -256,13 +256,13 @@ func TestS30_DoAndUndoRace(t *testing.T) {
 		var done, void int
 		for i := range sagas {
 			var all sync.WaitGroup
-			for n := range 6 {
+			for _, n := range rand.Perm(6) {
 				op := saga.Op{Saga: "checkout", ID: fmt.Sprint("o-", i), Step: "pay", Undo: n%2 == 0, Attempt: n + 1}
 				all.Go(func() {
 					for try := 0; ; try++ {
 						cut := try == 0 && rand.IntN(3) == 0
-						_, err := within(db, b, op, func(tx *sql.Tx) (paid, error) {
-							p, err := effect(op, paid{No: n})(tx)
+						_, err := inTx(db, b, op, func(tx *sql.Tx) (payAnswer, error) {
+							p, err := oneEffect(op, payAnswer{No: n})(tx)
 							if cut {
 								err = errors.Join(err, tx.Rollback())
 							}
@@ -282,13 +282,13 @@ func TestS30_DoAndUndoRace(t *testing.T) {
 			op := saga.Op{Saga: "checkout", ID: fmt.Sprint("o-", i), Step: "pay"}
 			undo := op
 			undo.Undo = true
-			switch effects(t, db, op)*10 + effects(t, db, undo) {
+			switch effectsOf(t, db, op)*10 + effectsOf(t, db, undo) {
 			case 11:
 				done++
 			case 0:
 				void++
 			default:
-				t.Errorf("saga %d: done %d times, undone %d times", i, effects(t, db, op), effects(t, db, undo))
+				t.Errorf("saga %d: done %d times, undone %d times", i, effectsOf(t, db, op), effectsOf(t, db, undo))
 			}
 		}
 		t.Logf("%d done and undone, %d void", done, void)
@@ -310,15 +310,15 @@ func TestS30_ASnapshotThatIsTooOldFailsAndIsTriedAgain(t *testing.T) {
 		require.NoError(t, err)
 		var n int
 		require.NoError(t, tx.QueryRow("SELECT count(*) FROM effects").Scan(&n))
-		_, err = within(db, b, op, effect(op, paid{No: 1}))
+		_, err = inTx(db, b, op, oneEffect(op, payAnswer{No: 1}))
 		require.NoError(t, err)
-		_, err = saga.Once(ctx, b, tx, func() (paid, error) { return effect(op, paid{No: 2})(tx) })
+		_, err = saga.Once(ctx, b, tx, func() (payAnswer, error) { return oneEffect(op, payAnswer{No: 2})(tx) })
 		require.ErrorContains(t, err, "could not serialize")
 		require.NoError(t, tx.Rollback())
-		p, err := within(db, b, op, effect(op, paid{No: 3}))
+		p, err := inTx(db, b, op, oneEffect(op, payAnswer{No: 3}))
 		require.NoError(t, err)
 		require.Equal(t, 1, p.No)
-		require.Equal(t, 1, effects(t, db, op))
+		require.Equal(t, 1, effectsOf(t, db, op))
 	}
 }
 
@@ -331,7 +331,7 @@ func TestS30_OpsAreToldApart(t *testing.T) {
 				for _, step := range []string{"pay", "pay do", "do"} {
 					n++
 					op := saga.Op{Saga: name, ID: id, Step: step, Attempt: 1}
-					p, err := within(db, b, op, effect(op, paid{No: n}))
+					p, err := inTx(db, b, op, oneEffect(op, payAnswer{No: n}))
 					require.NoError(t, err)
 					require.Equal(t, n, p.No)
 				}
@@ -343,7 +343,7 @@ func TestS30_OpsAreToldApart(t *testing.T) {
 func TestS30_PruneForgetsWhatIsOld(t *testing.T) {
 	t.Parallel()
 	onDatabases(t, func(t *testing.T, db *sql.DB, b saga.Barrier) {
-		_, err := within(db, b, doPay, effect(doPay, paid{No: 1}))
+		_, err := inTx(db, b, doPay, oneEffect(doPay, payAnswer{No: 1}))
 		require.NoError(t, err)
 		n, err := b.Prune(t.Context(), db, time.Hour)
 		require.NoError(t, err)
@@ -351,32 +351,32 @@ func TestS30_PruneForgetsWhatIsOld(t *testing.T) {
 		n, err = b.Prune(t.Context(), db, -time.Hour)
 		require.NoError(t, err)
 		require.EqualValues(t, 1, n)
-		_, err = within(db, b, doPay, effect(doPay, paid{No: 1}))
+		_, err = inTx(db, b, doPay, oneEffect(doPay, payAnswer{No: 1}))
 		require.NoError(t, err)
-		require.Equal(t, 2, effects(t, db, doPay))
+		require.Equal(t, 2, effectsOf(t, db, doPay))
 	})
 }
 
 func TestS30_WhatCannotWorkIsAnError(t *testing.T) {
 	t.Parallel()
 	db := openSQLite(t)
-	never := func(*sql.Tx) (paid, error) { t.Error("it was called"); return paid{}, nil }
+	never := func(*sql.Tx) (payAnswer, error) { t.Error("it was called"); return payAnswer{}, nil }
 	for _, op := range []saga.Op{{}, {Saga: "s", ID: "i", Step: "p"}, {Saga: "s", Step: "p", Attempt: 1}, {Saga: "s", ID: "i", Step: "a/b", Attempt: 1}} {
-		_, err := within(db, saga.Barrier{}, op, never)
+		_, err := inTx(db, saga.Barrier{}, op, never)
 		require.ErrorContains(t, err, "OpFrom", "%+v", op)
 	}
 	tx, err := db.BeginTx(t.Context(), nil)
 	require.NoError(t, err)
-	_, err = saga.Once(t.Context(), saga.Barrier{}, tx, func() (paid, error) { return never(tx) })
+	_, err = saga.Once(t.Context(), saga.Barrier{}, tx, func() (payAnswer, error) { return never(tx) })
 	require.ErrorContains(t, err, "OpFrom")
 	require.NoError(t, tx.Rollback())
 	for _, table := range []string{"a b", "1a", "a;b", "a.b.c", "\"a\"", "a.", "a\n", "ä"} {
-		_, err := within(db, saga.Barrier{Table: table}, doPay, never)
+		_, err := inTx(db, saga.Barrier{Table: table}, doPay, never)
 		require.ErrorContains(t, err, "use letters", table)
 		_, err = saga.Barrier{Table: table}.Prune(t.Context(), db, time.Hour)
 		require.ErrorContains(t, err, "use letters", table)
 	}
-	_, err = within(db, saga.Barrier{Table: "none"}, doPay, never)
+	_, err = inTx(db, saga.Barrier{Table: "none"}, doPay, never)
 	require.ErrorContains(t, err, "none", "a table that is not there")
 
 	// An answer that cannot be kept is no success.
