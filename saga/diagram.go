@@ -19,11 +19,7 @@ func (d Definition[S]) Shape() string {
 		fmt.Fprintf(&b, "on %s\n", t.topic)
 	}
 	for n, st := range p.stages {
-		fmt.Fprintf(&b, "stage %d", n+1)
-		if st.name != "" {
-			fmt.Fprintf(&b, " %s", st.name)
-		}
-		b.WriteString("\n")
+		fmt.Fprintf(&b, "stage %d\n", n+1)
 		for _, i := range st.steps {
 			s := p.steps[i]
 			pivot := ""
@@ -41,7 +37,7 @@ func (d Definition[S]) Shape() string {
 
 // String says what an action does, and what ends it.
 func (a act) String() string {
-	var s string
+	var parts []string
 	switch {
 	case a.kind == actCall:
 		return "call " + a.topic
@@ -49,21 +45,22 @@ func (a act) String() string {
 		return "local"
 	case a.kind == actNone:
 		return "nothing"
-	case a.awaits():
-		s = "await"
-	default:
-		s = "emit " + a.topic
+	case !a.awaits():
+		parts = append(parts, "emit "+a.topic)
 	}
-	var ends []string
+	first := len(parts)
 	for _, o := range a.outcomes {
+		end := "success "
 		if o.fails {
-			ends = append(ends, " failure "+o.topic)
-		} else {
-			ends = append(ends, " success "+o.topic)
+			end = "failure "
 		}
+		if a.awaits() {
+			end = "await " + end
+		}
+		parts = append(parts, end+o.topic)
 	}
-	slices.Sort(ends) // their order means nothing
-	return s + strings.Join(ends, ",")
+	slices.Sort(parts[first:]) // their order means nothing
+	return strings.Join(parts, ", ")
 }
 
 // graph is a Definition as it is drawn.

@@ -23,6 +23,8 @@ type machine struct {
 	sent int
 	// adopted: it had no code until now.
 	adopted bool
+	// lifted: it was parked or quarantined until now.
+	lifted bool
 }
 
 // next changes an instance by an input, and returns what is to be done; it is a
@@ -146,7 +148,7 @@ func (m *machine) start(i input) error {
 			return err
 		}
 	}
-	in.version, in.raw, in.from, in.trace = m.p.version, raw, payloadHash(raw), i.trace
+	in.version, in.raw, in.from, in.trace = m.p.version, raw, hash(string(raw)), i.trace
 	in.began, in.stage, in.whyStep = m.now, 0, -1
 	in.steps = make([]stepState, len(m.p.steps))
 	m.note(moveStarted, -1, 0, "")
@@ -288,13 +290,6 @@ func hash(texts ...string) uint64 {
 		_, _ = h.Write([]byte(t))
 		_, _ = h.Write([]byte{0})
 	}
-	return h.Sum64()
-}
-
-// payloadHash is that of [instance].from.
-func payloadHash(b []byte) uint64 {
-	h := fnv.New64a()
-	_, _ = h.Write(b)
 	return h.Sum64()
 }
 

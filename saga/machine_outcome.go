@@ -2,7 +2,6 @@ package saga
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -38,6 +37,7 @@ func (m *machine) done(i int) {
 		what, status = moveUndone, stepUndone
 	}
 	m.note(what, i, m.in.steps[i].attempt, "")
+	m.in.steps[i].doubt = false
 	m.settle(i, status)
 	if i == m.p.pivot && status == stepDone {
 		m.in.deadline = 0
@@ -68,17 +68,31 @@ func (m *machine) rejected(i int, why string) {
 
 // giveUp ends a step that is not done and will not be, or may be done.
 func (m *machine) giveUp(i int, why string) {
-	status := stepRejected
-	if m.in.steps[i].doubt {
-		status = stepUnknown
-	}
-	m.settle(i, status)
 	if m.p.beyond(i) {
 		m.settle(i, stepRejected)
 		m.park(i, why)
 		return
 	}
+	m.notDone(i)
 	m.fail(i, why)
+}
+
+// notDone settles a step that is to be undone if it may be done.
+func (m *machine) notDone(i int) {
+	status := stepRejected
+	if m.in.steps[i].doubt {
+		status = stepUnknown
+	}
+	m.settle(i, status)
+}
+
+// haunted casts doubt on a local step that is given up without having said no:
+// a crash may have had an attempt made that was not committed, and perhaps it
+// is that one which did it.
+func (m *machine) haunted(i int) {
+	if m.p.steps[i].do.kind == actLocal && m.p.steps[i].undoes() {
+		m.in.steps[i].doubt = true
+	}
 }
 
 func (m *machine) park(i int, why string) {
@@ -143,8 +157,8 @@ func (m *machine) again(i int, err error) {
 	st, ps := &m.in.steps[i], &m.p.steps[i]
 	shut := m.shut(i)
 	if shut > 0 && !m.in.failing {
+		m.wait(i, max(m.after(m.pause(i, forever(ps.retry), err)), shut))
 		st.began = 0 // it costs no attempt
-		m.wait(i, shut)
 		return
 	}
 	if m.forever(i) {
@@ -156,6 +170,7 @@ func (m *machine) again(i int, err error) {
 		return
 	}
 	if m.in.failing {
+		m.haunted(i)
 		m.giveUp(i, err.Error())
 		return
 	}
@@ -169,6 +184,7 @@ func (m *machine) again(i int, err error) {
 			why = fmt.Sprintf("%s after %d attempts: %s", cause, st.tries, why)
 		}
 		m.note(moveRejected, i, st.attempt, why)
+		m.haunted(i)
 		m.giveUp(i, why)
 		return
 	}
@@ -220,9 +236,10 @@ func (m *machine) pause(i int, p retry.Policy, err error) time.Duration {
 	st, part := &m.in.steps[i], p.Jitter
 	elapsed := time.Duration(m.now-st.began) * time.Millisecond
 	p.Jitter = 0
-	wait, cause := p.Next(int(st.tries), elapsed, err)
+	n := max(int(st.tries), 1) // 0: none has counted
+	wait, cause := p.Next(n, elapsed, err)
 	if cause != "" { // permanent, and yet tried again
-		wait, _ = p.Next(int(st.tries), elapsed, errNoAnswer)
+		wait, _ = p.Next(n, elapsed, errNoAnswer)
 	}
 	h := hash(m.in.id, m.p.steps[i].name, fmt.Sprint(m.undoing(), st.attempt))
 	spread := time.Duration(part * float64(wait))
@@ -247,8 +264,7 @@ func (m *machine) pause(i int, p retry.Policy, err error) time.Duration {
 func (m *machine) deadlineOver() {
 	m.in.deadline = 0
 	m.note(moveDeadline, -1, 0, "")
-	why := context.DeadlineExceeded.Error()
-	m.fail(m.firstInHand(), "the saga's deadline: "+why)
+	m.fail(m.firstInHand(), fmt.Sprintf("the saga's deadline of %v is over", m.p.deadline))
 	m.cutShort()
 }
 
@@ -268,13 +284,11 @@ func (m *machine) cutShort() {
 	for _, i := range m.stepsInHand() {
 		st := &m.in.steps[i]
 		edge := i == m.p.pivot && !m.p.steps[i].undoes() && (st.status == stepDoing || st.doubt)
-		switch {
-		case edge, st.status != stepDoing && st.status != stepBetween:
-		case st.status == stepDoing || st.doubt:
-			st.doubt = true
-			m.settle(i, stepUnknown)
-		default:
-			m.settle(i, stepRejected)
+		if edge || st.status != stepDoing && st.status != stepBetween {
+			continue
 		}
+		st.doubt = st.doubt || st.status == stepDoing
+		m.haunted(i)
+		m.notDone(i)
 	}
 }

@@ -13,11 +13,11 @@ func (m *machine) stepsInHand() []int {
 // advance goes on as far as nothing is to be waited for. What led here is taken
 // in, whatever comes of it.
 func (m *machine) advance() error {
-	if err := m.in.seal(m.p); err != nil {
-		return err
-	}
-	m.keep()
 	for {
+		if err := m.in.seal(m.p); err != nil {
+			return err
+		}
+		m.keep()
 		var on bool
 		var err error
 		switch m.in.phase {
@@ -135,10 +135,9 @@ func (m *machine) turn() (on bool) {
 		case st.status != stepBetween:
 		case m.onTheEdge(i):
 			return false
-		case st.doubt:
-			m.settle(i, stepUnknown)
 		default:
-			m.settle(i, stepRejected)
+			m.haunted(i)
+			m.notDone(i)
 		}
 	}
 	m.in.phase, m.in.failing, m.in.deadline = Undoing, false, 0

@@ -52,11 +52,9 @@ func (m *machine) verb(v verb) error {
 		return m.cancel(v)
 	case Retry:
 		return m.retry(step)
-	case Skip, Complete:
-		m.settleBy(v.name, step)
-	case Purge:
+	default:
+		return m.settleBy(v.name, step)
 	}
-	return m.advance()
 }
 
 func (v verb) text() string {
@@ -102,7 +100,7 @@ func (m *machine) forbids(v verb) string {
 			return "it is paused already"
 		}
 	case Resume:
-		if in.phase == Parked {
+		if in.phase == Parked && !in.paused {
 			return fmt.Sprintf("step %q was rejected after the pivot: retry, skip or complete it", m.p.steps[in.whyStep].name)
 		}
 		if !in.paused && !m.adopted && in.phase != Quarantined {
@@ -161,30 +159,40 @@ func (m *machine) settleable(i int) bool {
 }
 
 // settleBy is what an operator says of a step.
-func (m *machine) settleBy(name VerbName, i int) {
+func (m *machine) settleBy(name VerbName, i int) error {
 	m.lift()
 	if name == Complete {
 		m.done(i)
-		return
+	} else {
+		m.settle(i, stepSkipped)
+		m.note(moveSkipped, i, 0, "")
 	}
-	m.settle(i, stepSkipped)
-	m.note(moveSkipped, i, 0, "")
-	if i == m.p.pivot && m.in.phase == Running {
-		m.in.deadline = 0
-	}
+	return m.goOn()
 }
 
 // lift ends what an operator was waited for.
 func (m *machine) lift() {
 	if m.in.phase == Parked || m.in.phase == Quarantined {
 		m.in.release()
+		m.lifted = true
 	}
+}
+
+// goOn is advance, after a lift: what is local and was not done meanwhile is
+// done now.
+func (m *machine) goOn() error {
+	if m.lifted {
+		m.reissue()
+	}
+	return m.advance()
 }
 
 // resume ends a pause and a quarantine.
 func (m *machine) resume() error {
 	m.in.paused = false
-	m.lift()
+	if m.in.phase == Quarantined {
+		m.lift()
+	}
 	if err := m.feed(); err != nil {
 		return err
 	}
@@ -206,7 +214,7 @@ func (m *machine) cancel(v verb) error {
 	if v.name == Undo {
 		m.cutShort()
 	}
-	return m.advance()
+	return m.goOn()
 }
 
 // retry makes an attempt at once.
@@ -230,5 +238,5 @@ func (m *machine) retry(i int) error {
 			return err
 		}
 	}
-	return m.advance()
+	return m.goOn()
 }

@@ -1,0 +1,408 @@
+package saga
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+var ctxDeadline = context.DeadlineExceeded
+
+// called is one call of the machine: what was given, and what came of it.
+type called struct {
+	i      input
+	words  string
+	moves  []transition
+	locals []effect
+	sends  []packet
+}
+
+// give is the engine: it hands an input to the machine, runs what is local, and
+// commits all that came of it, unless it crashes first.
+func (w *world) give(p packet) {
+	before := w.pl.in.again()
+	calls := []called{w.next(p.i, p.words)}
+	locals, sends := calls[0].locals, calls[0].sends
+	goOn := false
+	for len(locals) > 0 {
+		l := locals[0]
+		locals = locals[1:]
+		if l.durable || len(sends) > 0 {
+			goOn = true
+			continue
+		}
+		c := w.next(w.runLocal(l))
+		calls = append(calls, c)
+		locals, sends = append(locals, c.locals...), append(sends, c.sends...)
+	}
+	if !w.calm && w.d.percent(5) {
+		w.say("crash, and nothing of it is committed")
+		w.pl.in, w.again = before, &p
+		return
+	}
+	for _, c := range calls {
+		w.judge(c.i, c.words)
+		for _, tr := range c.moves {
+			switch {
+			case tr.what == moveDeadline:
+				w.cut()
+			case tr.step >= 0:
+				w.move(tr)
+			}
+		}
+	}
+	w.net = append(w.net, sends...)
+	if goOn {
+		w.net = append(w.net, packet{i: input{kind: inGo}, sure: true})
+	}
+}
+
+// next calls the machine.
+func (w *world) next(i input, words string) called {
+	w.say("> %v %v %s", i.kind, i.op, words)
+	in := w.pl.in.again()
+	moves := in.moves
+	out, err := next(w.pl.p, in, i, w.pl.e)
+	if err != nil {
+		w.fatal("the machine: %v", err)
+	}
+	w.pl.in = in
+	c := called{i: i, words: words}
+	n := int(in.moves - moves)
+	if n > len(in.history) {
+		w.fatal("%d transitions at once", n)
+	}
+	c.moves = in.history[len(in.history)-n:]
+	for _, e := range out {
+		switch e.kind {
+		case effectSend:
+			c.sends = append(c.sends, packet{request: true, op: e.op, sure: w.pl.p.steps[e.step].act(e.op.Undo).sendsOnly()})
+		case effectLocal:
+			c.locals = append(c.locals, e)
+		case effectRefuse, effectExpire, effectStuck:
+		case effectForget:
+			w.fatal("it is forgotten")
+		}
+		w.say("    %v %v %s", e.kind, e.op, e.refused)
+	}
+	w.say("  = %v %v", w.pl.in.phase, statuses(w.pl.in))
+	return c
+}
+
+// judge takes down what an input tells of a step, before what came of it.
+func (w *world) judge(i input, words string) {
+	now, step := w.pl.e.now, w.pl.p.index(i.op.Step)
+	if step < 0 || i.kind != inReply && i.kind != inEvent && i.kind != inLocal {
+		return
+	}
+	s := &w.steps[step]
+	current := i.op.Attempt == s.lastDo || i.kind == inEvent
+	switch {
+	case i.op.Undo && words == "ok":
+		s.undoAcked = true
+	case i.op.Undo: // see move
+	case words == "ok":
+		s.ok = true
+	case words == "unknown":
+		s.doubt[i.op.Attempt] = true
+	case current && !s.doubt[s.lastDo] && !s.no[s.lastDo]:
+		s.no[s.lastDo] = true
+		s.free = now.Add(w.pl.p.steps[step].retry.Initial)
+	}
+}
+
+func (w *world) move(tr transition) {
+	s, ps, now := &w.steps[tr.step], w.pl.p.steps[tr.step], w.pl.e.now
+	attempt := int(tr.attempt)
+	switch tr.what {
+	case moveSent:
+		switch {
+		case s.undoSent:
+			w.fatal("%s is done after its undo began", ps.name)
+		case now.Before(s.free) && !s.retried:
+			w.fatal("attempt %d at %s is early: %v before %v", attempt, ps.name, now, s.free)
+		case attempt != s.lastDo+1:
+			w.fatal("attempt %d at %s follows %d", attempt, ps.name, s.lastDo)
+		case s.lastDo > 0 && !s.no[s.lastDo] && !s.doubt[s.lastDo] && !s.retried:
+			w.fatal("attempt %d at %s, and the one before is out", attempt, ps.name)
+		case !w.endless(tr.step) && attempt > ps.retry.Attempts && !s.retried && !s.held:
+			w.fatal("attempt %d at %s, of %d", attempt, ps.name, ps.retry.Attempts)
+		case !w.endless(tr.step) && s.inDoubt() && !ps.again() && !s.retried:
+			w.fatal("%s is not idempotent and tried again in doubt", ps.name)
+		}
+		s.lastDo, s.sent[attempt] = attempt, now
+		s.free = time.Time{}
+	case moveDone:
+		if !s.ok && !ps.do.sendsOnly() {
+			w.fatal("%s is done, and nobody said so", ps.name)
+		}
+		s.done = true
+	case moveTimedOut:
+		if at := s.sent[attempt]; ps.do.kind != actLocal && now.Sub(at) < ps.timeout {
+			w.fatal("attempt %d at %s timed out after %v", attempt, ps.name, now.Sub(at))
+		}
+		s.doubt[attempt] = true
+		s.free = now.Add(ps.retry.Initial)
+	case moveUndoing:
+		w.undoing(tr.step, attempt)
+	case moveUndone:
+		if ps.undo.sendsOnly() {
+			s.undoAcked = true
+		}
+	case moveUndoFailed:
+		s.free = now.Add(ps.retry.Initial)
+	}
+}
+
+// cut is the end of all that is out: nobody knows what became of it.
+func (w *world) cut() {
+	for _, s := range w.steps {
+		for a := range s.sent {
+			s.doubt[a] = s.doubt[a] || !s.no[a]
+		}
+	}
+}
+
+// endless reports whether a step is tried for ever by its place.
+func (w *world) endless(i int) bool {
+	p := w.pl.p
+	return p.pivot >= 0 && (p.steps[i].stage > p.steps[p.pivot].stage || i == p.pivot && !p.steps[i].undoes() && w.steps[i].inDoubt())
+}
+
+func (w *world) undoing(i, attempt int) {
+	s, p := &w.steps[i], w.pl.p
+	mayBe := s.done || s.touched || s.retried || p.steps[i].do.kind == actLocal
+	for a := range s.sent {
+		mayBe = mayBe || !s.no[a]
+	}
+	switch {
+	case !mayBe:
+		w.fatal("%s is undone, and is known not to be done", p.steps[i].name)
+	case p.pivot >= 0 && (p.steps[i].stage > p.steps[p.pivot].stage || w.steps[p.pivot].done):
+		w.fatal("%s is undone after the pivot", p.steps[i].name)
+	case attempt > 1 && w.pl.e.now.Before(s.free) && !s.retried:
+		w.fatal("attempt %d to undo %s is early", attempt, p.steps[i].name)
+	}
+	for j, other := range w.steps {
+		if p.steps[j].stage > p.steps[i].stage && other.undoSent && !other.undoAcked && !other.touched {
+			w.fatal("%s is undone before %s is", p.steps[i].name, p.steps[j].name)
+		}
+	}
+	s.undoSent, s.lastUndo = true, attempt
+}
+
+// chaos is one thing that may happen.
+func (w *world) chaos() {
+	d := w.d
+	if w.again != nil {
+		p := *w.again
+		w.again = nil
+		w.give(p)
+		return
+	}
+	switch n := d.n(100); {
+	case n < 55 && len(w.net) > 0:
+		w.deliver(d.n(len(w.net)))
+	case n < 60 && len(w.net) > 0: // double
+		w.net = append(w.net, w.net[d.n(len(w.net))])
+	case n < 66 && len(w.net) > 0: // lose
+		if i := d.n(len(w.net)); !w.net[i].sure {
+			w.say("lost: %v", w.take(i).op)
+		}
+	case n < 78:
+		w.tick()
+	case n < 84: // nothing is due, and nothing comes of it
+		w.pl.e.now = w.pl.e.now.Add(time.Duration(d.n(3000)) * time.Millisecond)
+		w.idle()
+	case n < 88:
+		i := d.n(len(w.shut))
+		w.shut[i] = w.pl.e.now.Add(time.Duration(d.n(60)) * time.Second)
+		w.steps[i].held = true
+	case n < 90:
+		w.again = &packet{i: input{kind: inStart, payload: []byte(`{}`)}}
+	case n < 96:
+		w.operate()
+	case n < 97:
+		w.pl.in = w.pl.in.again()
+		w.pl.in.quarantine(w.pl.e.now, "poison")
+	}
+}
+
+func (w *world) deliver(i int) {
+	p := w.take(i)
+	if p.request {
+		w.serve(p)
+		return
+	}
+	w.give(p)
+}
+
+// tick lets time go by until something is due.
+func (w *world) tick() {
+	if due := w.pl.in.due(); due > 0 {
+		if at := time.UnixMilli(due).UTC(); at.After(w.pl.e.now) {
+			w.pl.e.now = at.Add(time.Duration(w.d.n(2)*w.d.n(500)) * time.Millisecond)
+		}
+		w.give(packet{i: input{kind: inTick}})
+	}
+}
+
+// idle gives a tick that nothing waits for.
+func (w *world) idle() {
+	if due := w.pl.in.due(); due > 0 && due <= w.pl.e.now.UnixMilli() {
+		return
+	}
+	in := w.pl.in.again()
+	out, err := next(w.pl.p, in, input{kind: inTick}, w.pl.e)
+	if err != nil || len(out) > 0 || string(encodeInstance(in)) != string(encodeInstance(w.pl.in)) {
+		w.fatal("a tick that is early changes something: %v %v", out, err)
+	}
+}
+
+// operate is an operator who does as they please.
+func (w *world) operate() {
+	names := []VerbName{Cancel, Retry, Skip, Complete, Undo, Pause, Resume}
+	name := names[w.d.n(len(names))]
+	if w.d.percent(40) {
+		name = Resume
+	}
+	w.verb(name, w.pl.p.names()[w.d.n(len(w.pl.p.steps))])
+}
+
+func (w *world) verb(name VerbName, step string) {
+	w.verbs++
+	w.say("operator: %s %s", name, step)
+	in := w.pl.in.again()
+	v := input{kind: inVerb, verb: verb{id: fmt.Sprint(w.verbs), name: name, step: step, actor: "ann"}}
+	out, err := next(w.pl.p, in, v, w.pl.e)
+	if err != nil {
+		w.fatal("verb %s: %v", name, err)
+	}
+	refused := slices.ContainsFunc(out, func(e effect) bool { return e.kind == effectRefuse })
+	if i := w.pl.p.index(step); !refused {
+		s := &w.steps[i]
+		switch name {
+		case Retry:
+			s.retried = true
+		case Undo:
+			w.cut()
+		case Skip:
+			s.touched = true
+		case Complete: // it is done by hand
+			if w.pl.in.doing() == Undoing {
+				w.parts[i].undone, s.undoAcked = true, true
+			} else {
+				w.parts[i].applied, s.ok = true, true
+			}
+		}
+	}
+	w.give(packet{i: v})
+}
+
+// settle is when all go right again: the saga must come to its end.
+func (w *world) settle() {
+	w.calm = true
+	clear(w.shut)
+	if w.again != nil {
+		w.give(*w.again)
+		w.again = nil
+	}
+	for range 2000 {
+		in := w.pl.in
+		switch {
+		case in.phase.Ended() && len(w.net) == 0:
+			return
+		case len(w.net) > 0:
+			w.deliver(w.d.n(len(w.net)))
+		case in.phase == 0:
+			w.give(packet{i: input{kind: inStart, payload: []byte(`{}`)}})
+		case in.phase == Queued:
+			w.give(packet{i: input{kind: inAdmit}})
+		case in.paused || in.phase == Quarantined:
+			w.verb(Resume, in.anyStep(w))
+		case in.phase == Parked:
+			w.verb([]VerbName{Skip, Complete}[w.d.n(2)], w.pl.p.steps[in.whyStep].name)
+		case in.due() > 0:
+			w.tick()
+		default: // an operator asks again for what was lost, and has no timeout
+			w.fatal("it waits for nothing: %v", statuses(in))
+		}
+	}
+	w.fatal("it does not end: %v", statuses(w.pl.in))
+}
+
+func (in *instance) anyStep(w *world) string { return w.pl.p.steps[0].name }
+
+// verdict looks at what the participants have.
+func (w *world) verdict() {
+	for i, ps := range w.pl.p.steps {
+		part, s := w.parts[i], w.steps[i]
+		if s.touched {
+			continue
+		}
+		switch w.pl.in.phase {
+		case Done:
+			if part.undone {
+				w.fatal("%s is undone, and the saga is done", ps.name)
+			}
+			if st := w.pl.in.steps[i].status; !part.applied && st != stepSkipped {
+				w.fatal("%s is %v, and nobody has done it", ps.name, st)
+			}
+		case Undone:
+			if part.applied && ps.undoes() && !part.undone {
+				w.fatal("%s was done, and is not undone", ps.name)
+			}
+			if part.applied && i == w.pl.p.pivot && !ps.undoes() {
+				w.fatal("the pivot %s was done, and the saga is undone", ps.name)
+			}
+		default:
+			w.fatal("it ends %v", w.pl.in.phase)
+		}
+	}
+}
+
+func simulate(t testing.TB, d *dice) Phase {
+	w := newWorld(t, d)
+	w.again = &packet{i: input{kind: inStart, payload: []byte(`{}`), queue: d.percent(10)}}
+	for range 20 + d.n(60) {
+		w.chaos()
+	}
+	w.settle()
+	w.verdict()
+	return w.pl.in.phase
+}
+
+// Any order, loss and doubling of inputs, crashes, operators and gates: every
+// run ends as it may, as the participants see it too.
+func TestMachine_Simulation(t *testing.T) {
+	t.Parallel()
+	ends := map[Phase]int{}
+	for seed := range uint64(10_000) {
+		ends[simulate(t, &dice{rng: rand.New(rand.NewPCG(seed, 1))})]++
+		if t.Failed() {
+			t.Fatal("seed ", seed)
+		}
+	}
+	t.Log(ends)
+	require.Greater(t, ends[Done], 1000)
+	require.Greater(t, ends[Undone], 1000)
+}
+
+func FuzzMachine(f *testing.F) {
+	for seed := range uint64(20) {
+		b := make([]byte, 200)
+		rng := rand.New(rand.NewPCG(seed, 2))
+		for i := range b {
+			b[i] = byte(rng.Uint32())
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		simulate(t, &dice{b: b, rng: rand.New(rand.NewPCG(uint64(len(b)), 3))})
+	})
+}
