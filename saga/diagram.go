@@ -168,8 +168,10 @@ func (s planStep) text(optional bool) string {
 // (https://mermaid.js.org/syntax/flowchart.html): the way forward, the undoing
 // in its order, and dotted what leads from one to the other. The pivot has a
 // double border.
-func (d Definition[S]) Mermaid() string {
-	g := d.plan().graph()
+func (d Definition[S]) Mermaid() string { return d.plan().mermaid() }
+
+func (p *plan) mermaid() string {
+	g := p.graph()
 	text := func(s string) string {
 		s = strings.NewReplacer("&", "#amp;", `"`, "#quot;", "<", "#lt;", ">", "#gt;").Replace(s)
 		return `"` + strings.ReplaceAll(s, "\n", "<br/>") + `"`

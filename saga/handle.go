@@ -80,6 +80,9 @@ func (h *handling) load() (err error) {
 	if !ok {
 		h.ended = h.index.lookupEnded(h.id)
 		h.in, h.plan = &instance{id: h.id, whyStep: -1}, h.latest
+		if h.ended != nil {
+			h.in.phase = h.ended.phase // for verbs
+		}
 		return nil
 	}
 	h.before = value
@@ -353,7 +356,10 @@ func unusable(err error) bool {
 func (h *handling) put() error {
 	switch {
 	case h.forget:
-		return h.table.Delete(h.ctx, h.id)
+		if err := h.table.Delete(h.ctx, h.id); err != nil {
+			return err
+		}
+		return h.desk.tell(h.ctx, h.id, told{})
 	case h.ended != nil || h.in.phase == 0:
 		return nil
 	}

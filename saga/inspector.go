@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -45,11 +46,12 @@ type Inspector struct {
 	// Logger logs what an operator should know. nil means [slog.Default].
 	Logger *slog.Logger
 
-	known  outlines // those that need not be asked for
-	faults error    // of the Engine that it is of
+	known  []Outline // those that need not be asked for
+	faults error     // of the Engine that it is of
 
-	mu   sync.Mutex
-	line *line
+	there atomic.Bool // the topics exist
+	mu    sync.Mutex
+	line  *line
 }
 
 // line is a Caller that runs as long as somebody holds it.
@@ -139,6 +141,9 @@ func ask[Req, Resp any](ctx context.Context, i *Inspector, m reqreply.Method[Req
 	if err := checkID(id); err != nil {
 		return resp, err
 	}
+	if err := i.exists(ctx); err != nil {
+		return resp, err
+	}
 	caller, release, err := i.hold(ctx)
 	if err != nil {
 		return resp, err
@@ -154,6 +159,28 @@ func ask[Req, Resp any](ctx context.Context, i *Inspector, m reqreply.Method[Req
 		}
 	}
 	return resp, err
+}
+
+// exists reports whether there are sagas of the name, before a reply topic is made
+// for one that is misspelt.
+func (i *Inspector) exists(ctx context.Context) error {
+	if i.there.Load() {
+		return nil
+	}
+	if err := i.check(); err != nil {
+		return err
+	}
+	topic := stateTopic(i.Name)
+	// With the authorized operations it asks a broker, and not what is cached.
+	found, err := kadm.NewClient(i.Client).ListTopics(kadm.WithAuthorizedOps(ctx), topic)
+	switch d := found[topic]; {
+	case err != nil:
+		return fmt.Errorf("looking for %s: %w", topic, err)
+	case errors.Is(d.Err, kerr.UnknownTopicOrPartition):
+		return fmt.Errorf("%w: %s", errNoTopics, topic)
+	}
+	i.there.Store(true) // or what is wrong with it is told by those who read it
+	return nil
 }
 
 // current returns the line of a Caller, nil where it was let go.
@@ -191,10 +218,17 @@ func (i *Inspector) read(id string, record []byte, o *Outline) (Snapshot, error)
 	if err != nil {
 		return Snapshot{Saga: i.Name, ID: id, Offset: -1}, err
 	}
-	if o == nil {
-		o = i.known[in.version]
+	return snapshot(i.Name, in, cmp.Or(o, i.outline(in.version))), nil
+}
+
+// outline returns that of a version, nil where nobody knows it.
+func (i *Inspector) outline(version int) *Outline {
+	for n := range i.known {
+		if i.known[n].Version == version {
+			return &i.known[n]
+		}
 	}
-	return snapshot(i.Name, in, o, in.due()), nil
+	return nil
 }
 
 // Why returns what a saga waits for. It is Get, and [Snapshot.Reason].

@@ -3,17 +3,16 @@ package saga
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/wherry-go/wherry"
+	"github.com/wherry-go/wherry/internal/client"
 )
 
 // A Filter says which sagas are meant. All that is set must hold.
@@ -178,13 +177,18 @@ func (i *Inspector) contents(ctx context.Context) (all content, offsets map[int3
 
 // ends are those of the state topic's partitions.
 func (i *Inspector) ends(ctx context.Context) (map[int32]int64, error) {
+	if err := i.exists(ctx); err != nil {
+		return nil, err
+	}
 	topic := stateTopic(i.Name)
-	ends, err := kadm.NewClient(i.Client).ListCommittedOffsets(ctx, topic)
+	cl, err := client.Open(i.Client, nil, client.Outlive(ctx)) // which has nothing cached
+	if err != nil {
+		return nil, err
+	}
+	defer cl.Close()
+	ends, err := kadm.NewClient(cl).ListCommittedOffsets(ctx, topic)
 	if err == nil {
 		err = ends.Error()
-	}
-	if errors.Is(err, kerr.UnknownTopicOrPartition) || err == nil && len(ends[topic]) == 0 {
-		return nil, fmt.Errorf("%w: %s", errNoTopics, topic)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("asking for the end of %s: %w", topic, err)
@@ -200,11 +204,7 @@ func (i *Inspector) readable(r *kgo.Record, known outlines) (Snapshot, error) {
 	if err != nil {
 		return Snapshot{Saga: i.Name, ID: id, Partition: r.Partition, Offset: r.Offset}, err
 	}
-	o := known[in.version]
-	if o == nil {
-		o = i.known[in.version]
-	}
-	s := snapshot(i.Name, in, o, in.due())
+	s := snapshot(i.Name, in, cmp.Or(known[in.version], i.outline(in.version)))
 	s.Partition, s.Offset = r.Partition, r.Offset
 	return s, nil
 }

@@ -97,34 +97,13 @@ func (all outlines) sorted() (list []Outline) {
 
 // outline is the plan without code.
 func (p *plan) outline() Outline {
-	o := Outline{Name: p.name, Version: p.version}
+	o := Outline{Name: p.name, Version: p.version, Mermaid: p.mermaid()}
 	for i := range p.steps {
-		s := &p.steps[i]
-		o.Steps = append(o.Steps, OutlineStep{Name: s.name, Stage: s.stage, Do: s.do.text(), Undo: s.undo.text(), Pivot: i == p.pivot})
+		s := OutlineStep{Name: p.steps[i].name, Stage: p.steps[i].stage, Do: p.steps[i].do.String(), Pivot: i == p.pivot}
+		if p.steps[i].undoes() {
+			s.Undo = p.steps[i].undo.String()
+		}
+		o.Steps = append(o.Steps, s)
 	}
 	return o
-}
-
-// text says what an action does.
-func (a act) text() string {
-	var awaited []string
-	for _, o := range a.outcomes {
-		if !slices.Contains(awaited, o.topic) {
-			awaited = append(awaited, o.topic)
-		}
-	}
-	wait := "await " + strings.Join(awaited, " or ")
-	switch {
-	case a.kind == actCall:
-		return "call " + a.topic
-	case a.kind == actLocal:
-		return "local"
-	case a.kind == actEmit && a.request == nil:
-		return wait
-	case a.kind == actEmit && len(awaited) > 0:
-		return "emit " + a.topic + ", " + wait
-	case a.kind == actEmit:
-		return "emit " + a.topic
-	}
-	return ""
 }

@@ -33,7 +33,7 @@ const maxWaits = 10_000
 // it must not fail for them. Whom it leaves out asks again.
 const maxTold = 256 << 10
 
-func newDesk(name string, all outlines) (*desk, error) {
+func newDesk(name string, all []Outline) (*desk, error) {
 	d := &desk{name: name, questions: questions(name), outlines: map[int][]byte{}, waits: map[string][]reqreply.Asker[told]{}}
 	for _, o := range all {
 		b, err := json.Marshal(o)
@@ -100,15 +100,15 @@ func (d *desk) question(ctx context.Context, q question) (told, error) {
 	case in != nil && in.phase > Early:
 		return d.wait(ctx, in.id)
 	case a.ended != nil && a.ended.value != nil:
-		return d.tell(a.ended.value), nil
+		return d.told(a.ended.value), nil
 	case a.ended != nil:
 		return told{}, endedAnswer(q.ID, a.ended, a.partition)
 	}
 	return told{}, &reqreply.Error{Code: codeNotFound, Message: ErrNotFound.Error()}
 }
 
-// tell is the answer that has an encoded saga.
-func (d *desk) tell(b []byte) told {
+// told is the answer that has an encoded saga.
+func (d *desk) told(b []byte) told {
 	t := told{record: b}
 	if in, err := decodeInstance("", b); err == nil {
 		t.outline = d.outlines[in.version]
@@ -159,16 +159,24 @@ func (d *desk) drop(id string) {
 // interruption: who is not told asks again.
 func (d *desk) settled(ctx context.Context, in *instance) error {
 	d.mu.Lock()
-	all := d.waits[in.id]
-	delete(d.waits, in.id)
-	d.waiting -= len(all)
+	waits := len(d.waits[in.id])
 	d.mu.Unlock()
-	if len(all) == 0 {
+	if waits == 0 {
 		return nil
 	}
-	t, bytes := told{encodeInstance(in), d.outlines[in.version]}, 0
-	for _, a := range all {
-		if bytes += len(t.record) + len(t.outline); bytes > maxTold && bytes > len(t.record)+len(t.outline) {
+	return d.tell(ctx, in.id, told{encodeInstance(in), d.outlines[in.version]})
+}
+
+// tell tells those who wait for a saga; nothing tells them to ask again.
+func (d *desk) tell(ctx context.Context, id string, t told) error {
+	d.mu.Lock()
+	all := d.waits[id]
+	delete(d.waits, id)
+	d.waiting -= len(all)
+	d.mu.Unlock()
+	size, bytes := len(t.record)+len(t.outline), 0
+	for i, a := range all {
+		if bytes += size; i > 0 && bytes > maxTold {
 			t = told{}
 		}
 		if err := a.Answer(ctx, t); err != nil && ctx.Err() != nil {

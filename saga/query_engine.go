@@ -177,6 +177,31 @@ func (s *shell) signal(ctx context.Context, id string, r *kgo.Record) error {
 	return s.tell(ctx, eventRecord(s.inbox, partitionOf(id, n), id, r))
 }
 
+// clients is what a shell has for those who ask.
+func (s *shell) clients(caller *reqreply.Caller) (err error) {
+	var known []Outline
+	for _, p := range s.plans {
+		known = append(known, p.outline())
+	}
+	s.inspector = &Inspector{Client: s.client, Name: s.name, Caller: caller, Topics: s.spec, Logger: s.log, known: known}
+	s.desk, err = newDesk(s.name, known)
+	return err
+}
+
+// publishOutlines writes the Outlines into the state topic. They are for people:
+// where it fails that is logged.
+func (s *shell) publishOutlines(ctx context.Context, cl *kgo.Client) {
+	for _, o := range s.inspector.known {
+		r, err := o.record()
+		if err == nil {
+			err = cl.ProduceSync(ctx, r).FirstErr()
+		}
+		if err != nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "saga: the outline of the definition was not written, so the command shows no names of steps", "version", o.Version, "error", err)
+		}
+	}
+}
+
 // answer, answered and settled are what the owner tells clients.
 func (s *shell) answer(ctx context.Context, r *kgo.Record, in *instance, ended *endedInfo) error {
 	return s.desk.answer(ctx, r, in, ended)
@@ -187,30 +212,3 @@ func (s *shell) answered(ctx context.Context, r *kgo.Record, _ *instance, refuse
 }
 
 func (s *shell) settled(ctx context.Context, in *instance) error { return s.desk.settled(ctx, in) }
-
-// clients is what a shell has for those who ask.
-func (s *shell) clients(caller *reqreply.Caller) error {
-	known := outlines{}
-	for version, p := range s.plans {
-		o := p.outline()
-		known[version] = &o
-	}
-	s.inspector = &Inspector{Client: s.client, Name: s.name, Caller: caller, Topics: s.spec, Logger: s.log, known: known}
-	var err error
-	s.desk, err = newDesk(s.name, known)
-	return err
-}
-
-// publishOutlines writes the Outlines into the state topic. They are for people:
-// where it fails that is logged.
-func (s *shell) publishOutlines(ctx context.Context, cl *kgo.Client) {
-	for _, o := range s.inspector.known.sorted() {
-		r, err := o.record()
-		if err == nil {
-			err = cl.ProduceSync(ctx, r).FirstErr()
-		}
-		if err != nil && ctx.Err() == nil {
-			s.log.WarnContext(ctx, "saga: the outline of the definition was not written, so the command shows no names of steps", "version", o.Version, "error", err)
-		}
-	}
-}

@@ -47,7 +47,21 @@ type Snapshot struct {
 	Partition int32
 	Offset    int64
 
-	outline *Outline // nil where nobody knows it
+	in      *instance // nil where it could not be read
+	outline *Outline  // nil where nobody knows it
+}
+
+// Timeline is the history as text, a line for a transition, with times since the
+// first that there is.
+func (s Snapshot) Timeline() string {
+	if s.in == nil {
+		return ""
+	}
+	names := make([]string, len(s.Steps))
+	for i, p := range s.Steps {
+		names[i] = p.Step
+	}
+	return timeline(names, s.in)
 }
 
 // Progress is how far one step has come.
@@ -84,11 +98,11 @@ type Transition struct {
 }
 
 // snapshot makes an instance readable.
-func snapshot(saga string, in *instance, o *Outline, due int64) Snapshot {
+func snapshot(saga string, in *instance, o *Outline) Snapshot {
 	s := Snapshot{
 		Saga: saga, ID: in.id, Version: in.version, Phase: in.phase, Before: in.before, Paused: in.paused, Stuck: in.stuck,
-		Raw: in.raw, Began: at(in.began), Ended: at(in.ended), Next: at(due), Step: o.step(in.whyStep), Why: in.why,
-		Moves: in.moves, Trace: in.trace, Offset: -1, outline: o,
+		Raw: in.raw, Began: at(in.began), Ended: at(in.ended), Next: at(in.due()), Step: o.step(in.whyStep), Why: in.why,
+		Moves: in.moves, Trace: in.trace, Offset: -1, in: in, outline: o,
 	}
 	for i, p := range in.steps {
 		s.Steps = append(s.Steps, Progress{o.step(i), p.status.String(), p.doubt, int(p.attempt), at(p.began), at(p.due)})

@@ -163,7 +163,7 @@ func (r Reason) String() string {
 		say("; it is paused, so that no further attempt begins until it is resumed")
 	}
 	if r.Early > 0 && r.Phase != Early {
-		say("; %s for their time", count(r.Early, "event waits", "events wait"))
+		say("; %s", count(r.Early, "event waits for its time", "events wait for their time"))
 	}
 	return b.String() + "."
 }

@@ -26,6 +26,7 @@ func commands() []command {
 	return []command{
 		brokerCommand,
 		dlqCommand,
+		sagaCommand,
 		doctorCommand,
 		versionCommand,
 	}

@@ -1,0 +1,18 @@
+package saga
+
+// ForgetRecent has the Engine forget the last records of the sagas that have
+// ended, as it does when there are too many.
+func (e *Engine[S]) ForgetRecent() {
+	for _, x := range e.shell_.clock.all() {
+		x.mu.Lock()
+		x.recent = recents{}
+		x.mu.Unlock()
+	}
+}
+
+// Waiting is how many wait for the end of a saga at this owner.
+func (e *Engine[S]) Waiting() int {
+	e.shell_.desk.mu.Lock()
+	defer e.shell_.desk.mu.Unlock()
+	return e.shell_.desk.waiting
+}
