@@ -49,10 +49,11 @@ func (s *sagaSeen) settledNot(step SagaStep, end *SagaRecord) bool {
 	return !s.doubted(step, end)
 }
 
-// doubted reports whether the saga may not have known whether a step was done.
+// doubted reports whether the saga may not have known whether a step was done:
+// of a local one a failure does not tell.
 func (s *sagaSeen) doubted(step SagaStep, end *SagaRecord) bool {
 	return !end.whole() || slices.ContainsFunc(end.History, func(m SagaMove) bool {
-		return m.What == "deadline" || m.What == "timed out" && m.Step == step.Name
+		return m.What == "deadline" || m.Step == step.Name && (m.What == "timed out" || m.What == "failed" && step.Kind == LocalStep)
 	})
 }
 
