@@ -61,8 +61,10 @@ func TestS24_TheGateHoldsASagasAttemptsInAnOutage(t *testing.T) {
 		var calls, undone atomic.Int64
 		var works atomic.Bool
 		def := trip(
-			saga.Step[order]{Name: "a", Do: saga.Do(func(context.Context, order) error { return nil }),
-				Undo: saga.Do(func(context.Context, order) error { undone.Add(1); return nil })},
+			saga.Step[order]{
+				Name: "a", Do: saga.Do(func(context.Context, order) error { return nil }),
+				Undo: saga.Do(func(context.Context, order) error { undone.Add(1); return nil }),
+			},
 			saga.Step[order]{Name: "b", NoUndo: true, Retry: retry.Policy{Attempts: 3, Initial: 10 * time.Millisecond}, Do: saga.Do(func(context.Context, order) error {
 				calls.Add(1)
 				if works.Load() {

@@ -72,7 +72,9 @@ type Step[S any] struct {
 	// undone; after it the saga only goes forward. At most one step.
 	Pivot bool
 	// Durable has a Local step wait until what was done before it is committed.
-	// Otherwise a crash may do the Local steps before it once more.
+	// Otherwise a crash may do the Local steps before it once more, and this one
+	// too: then those before it may end otherwise than the first time, and what
+	// was done is undone if it has an Undo. A pivot always waits.
 	Durable bool
 }
 

@@ -101,7 +101,7 @@ func engine(t testing.TB, k *kafkatest.Cluster, all ...saga.Definition[order]) *
 // await waits until f holds.
 func await(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(60 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(60 * time.Second); !f(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			require.FailNow(t, "it did not come about: "+what)
 		}

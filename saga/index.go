@@ -17,8 +17,9 @@ import (
 // one wherever two are held.
 type index struct {
 	partition int32
-	wake      func()        // there is something to be done that the clock does not know of
-	ends      func(p Phase) // a saga ended just now
+	wake      func()                 // there is something to be done that the clock does not know of
+	ends      func(p Phase)          // a saga ended just now
+	known     func(version int) bool // there is code for it
 
 	mu       sync.Mutex // never held over a call that blocks
 	owned    bool
@@ -68,8 +69,8 @@ type ending struct {
 	at   int64  // when, in milliseconds; negative for Undone
 }
 
-func newIndex(partition int32, wake func(), ends func(Phase)) *index {
-	x := &index{partition: partition, wake: wake, ends: ends}
+func newIndex(partition int32, wake func(), ends func(Phase), known func(version int) bool) *index {
+	x := &index{partition: partition, wake: wake, ends: ends, known: known}
 	x.Reset()
 	return x
 }
@@ -118,9 +119,13 @@ func (x *index) Take(r *kgo.Record) (keep bool) {
 		}
 		return false
 	}
-	phase, due, ended, from, events, began, err := peekAll(r.Value)
+	phase, due, ended, from, events, err := peek(r.Value)
 	if err != nil {
 		return true // the handler of its next input says so
+	}
+	began, version, orphan := peekMore(r.Value)
+	if phase == Parked && orphan && x.known(version) {
+		due = 1 // it may go on
 	}
 	if phase.Ended() {
 		x.remove(old)
@@ -148,12 +153,14 @@ func (x *index) Take(r *kgo.Record) (keep bool) {
 	return true
 }
 
-// peekAll is peek, and when the saga began.
-func peekAll(b []byte) (phase Phase, due, ended int64, from uint64, events int, began int64, err error) {
+// peekMore reads on behind peek: when the saga began, its version, and whether it
+// is parked for want of code.
+func peekMore(b []byte) (began int64, version int, orphan bool) {
 	r := reader{b: b}
-	phase, _, _, _, due, ended, from, events = r.head()
-	began = r.int()
-	return phase, due, ended, from, events, began, r.err
+	phase, _, _, _, _, _, _, _ := r.head() //nolint:dogsled // see peek
+	began, version = r.int(), int(r.int32())
+	r.int32() // stage
+	return began, version, phase == Parked && r.int32() < 0
 }
 
 // count adds e to the sums, or takes it out.

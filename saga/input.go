@@ -87,6 +87,9 @@ type env struct {
 	eventTTL time.Duration
 	// full says that no more events may wait: they expire at once.
 	full bool
+	// again says that the input may have been handled before, by somebody who
+	// did not come to commit it: local steps may have been done then.
+	again bool
 }
 
 // effect is one thing to be done after next.

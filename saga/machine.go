@@ -74,10 +74,8 @@ func (m *machine) guarded(i input) (err error) {
 		m.withoutCode(i)
 		return nil
 	}
-	if m.in.orphan() {
-		if err := m.adopt(); err != nil {
-			return err
-		}
+	if err := m.adopt(); err != nil {
+		return err
 	}
 	if err := m.take(i); err != nil {
 		return err
@@ -148,7 +146,7 @@ func (m *machine) start(i input) error {
 			return err
 		}
 	}
-	in.version, in.raw, in.from, in.trace = m.p.version, raw, hash(string(raw)), i.trace
+	in.version, in.raw, in.from, in.trace = m.p.version, raw, payloadHash(raw), i.trace
 	in.began, in.stage, in.whyStep = m.now, 0, -1
 	in.steps = make([]stepState, len(m.p.steps))
 	m.note(moveStarted, -1, 0, "")
@@ -290,6 +288,13 @@ func hash(texts ...string) uint64 {
 		_, _ = h.Write([]byte(t))
 		_, _ = h.Write([]byte{0})
 	}
+	return h.Sum64()
+}
+
+// payloadHash is that of [instance].from.
+func payloadHash(b []byte) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write(b)
 	return h.Sum64()
 }
 

@@ -46,13 +46,17 @@ func (m *machine) withoutCode(i input) {
 
 // adopt goes on with a saga that has code again: first what came meanwhile.
 func (m *machine) adopt() error {
-	m.adopted = true
-	m.in.release()
+	m.adopted = m.in.orphan()
+	if m.adopted {
+		m.in.release()
+	} else if !slices.ContainsFunc(m.in.events, func(w waiting) bool { return w.step != "" }) {
+		return nil
+	}
 	if err := m.feed(); err != nil {
 		return err
 	}
 	m.reissue()
-	return m.tick()
+	return m.advance()
 }
 
 // feed takes in what was kept, and what waits still.

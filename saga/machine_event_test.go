@@ -1,7 +1,7 @@
 package saga
 
 import (
-	"fmt"
+	"errors"
 	"testing"
 	"time"
 
@@ -276,7 +276,7 @@ func TestS27_AStateOfOldIsReadByUpcast(t *testing.T) {
 			return []byte(`{"plan":"old"}`), nil
 		}
 		if string(b) == "bad" {
-			return nil, fmt.Errorf("not of ours")
+			return nil, errors.New("not of ours")
 		}
 		return b, nil
 	}

@@ -86,12 +86,23 @@ func (m *machine) notDone(i int) {
 	m.settle(i, status)
 }
 
-// haunted casts doubt on a local step that is given up without having said no:
-// a crash may have had an attempt made that was not committed, and perhaps it
-// is that one which did it.
-func (m *machine) haunted(i int) {
-	if m.p.steps[i].do.kind == actLocal && m.p.steps[i].undoes() {
-		m.in.steps[i].doubt = true
+// haunt casts doubt on a local step that does not succeed now, where the input
+// may have been handled before and not been committed: perhaps it succeeded
+// then, and with it the local steps after it that would not wait for the commit.
+func (m *machine) haunt(i int) {
+	if !m.e.again || m.undoing() || m.p.steps[i].do.kind != actLocal {
+		return
+	}
+	m.in.steps[i].doubt = true
+	for _, st := range m.p.stages[m.p.steps[i].stage+1:] {
+		for _, j := range st.steps {
+			if m.p.steps[j].do.kind != actLocal || m.p.steps[j].durable {
+				return
+			}
+		}
+		for _, j := range st.steps {
+			m.in.steps[j].doubt = true
+		}
 	}
 }
 
@@ -170,7 +181,6 @@ func (m *machine) again(i int, err error) {
 		return
 	}
 	if m.in.failing {
-		m.haunted(i)
 		m.giveUp(i, err.Error())
 		return
 	}
@@ -184,7 +194,6 @@ func (m *machine) again(i int, err error) {
 			why = fmt.Sprintf("%s after %d attempts: %s", cause, st.tries, why)
 		}
 		m.note(moveRejected, i, st.attempt, why)
-		m.haunted(i)
 		m.giveUp(i, why)
 		return
 	}
@@ -288,7 +297,7 @@ func (m *machine) cutShort() {
 			continue
 		}
 		st.doubt = st.doubt || st.status == stepDoing
-		m.haunted(i)
+		m.haunt(i)
 		m.notDone(i)
 	}
 }

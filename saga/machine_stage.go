@@ -136,11 +136,16 @@ func (m *machine) turn() (on bool) {
 		case m.onTheEdge(i):
 			return false
 		default:
-			m.haunted(i)
+			m.haunt(i)
 			m.notDone(i)
 		}
 	}
 	m.in.phase, m.in.failing, m.in.deadline = Undoing, false, 0
+	for i := range m.in.steps { // what was perhaps done before a crash, see haunt
+		if st := &m.in.steps[i]; st.status == stepWaiting && st.doubt {
+			st.status, m.in.stage = stepUnknown, m.p.steps[i].stage
+		}
+	}
 	return true
 }
 

@@ -1,7 +1,6 @@
 package saga
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -342,10 +341,10 @@ func TestS26_WhatDoesNotDecodeOrPanicsIsAnErrorAndChangesNothing(t *testing.T) {
 		"a key panics":               {refuses, func(pl *play) []effect { return pl.input(okOf(pl, "a")) }, "boom"},
 		"a reply that is no number":  {typed, func(pl *play) []effect { pl.ok("a"); return pl.input(okOf(pl, "b")) }, "decoding int"},
 		"an event that is no object": {with(step("b"), func(s *Step[order]) { s.Do = Await(success("b.done")) }), func(pl *play) []effect { pl.ok("a"); return pl.input(rubbish()) }, "b.done"},
-		"a local that panicked": {with(localStep("b"), func(*Step[order]) {}), func(pl *play) []effect {
+		"a local that panicked": {localStep("b"), func(pl *play) []effect {
 			pl.ok("a")
-			return pl.input(input{kind: inLocal, op: pl.op("b"), err: &wherry.RecordError{Cause: wherry.CausePanic, Err: fmt.Errorf("boom")}})
-		}, "boom"},
+			return pl.input(input{kind: inLocal, op: pl.op("b"), err: &wherry.RecordError{Cause: wherry.CausePanic, Err: errDown}})
+		}, "down"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -24,6 +24,7 @@ func (m *machine) begin(i int) error {
 		return nil
 	}
 	if shut := m.shut(i); shut > 0 {
+		m.haunt(i)
 		m.wait(i, shut)
 		st.began = 0
 		return nil
@@ -186,6 +187,9 @@ func (m *machine) local(i input) error {
 	}
 	if e, ok := errors.AsType[*wherry.RecordError](i.err); ok && e.Cause == wherry.CausePanic {
 		return i.err
+	}
+	if i.err != nil {
+		m.haunt(step)
 	}
 	switch {
 	case i.err == nil:

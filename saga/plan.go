@@ -92,6 +92,7 @@ func (d Definition[S]) plan() *plan {
 func (p *plan) add(s planStep, pivot bool) {
 	if pivot {
 		p.pivot = len(p.steps)
+		s.durable = s.durable || s.stage > 0 // no crash may put what was before it in doubt
 	}
 	p.steps = append(p.steps, s)
 }

@@ -2,9 +2,9 @@ package saga
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -62,12 +62,25 @@ func (w *world) give(p packet) {
 	}
 }
 
+// giveAgain is that of what was not committed.
+func (w *world) giveAgain() {
+	p := *w.again
+	w.again, w.pl.e.again = nil, true
+	w.give(p)
+	w.pl.e.again = false
+}
+
 // next calls the machine.
 func (w *world) next(i input, words string) called {
 	w.say("> %v %v %s", i.kind, i.op, words)
 	in := w.pl.in.again()
 	moves := in.moves
-	out, err := next(w.pl.p, in, i, w.pl.e)
+	p := w.pl.p
+	if !w.calm && in.phase != 0 && in.phase != Early && i.kind != inVerb && i.kind != inLocal && w.d.percent(2) {
+		w.say("without code")
+		p = nil
+	}
+	out, err := next(p, in, i, w.pl.e)
 	if err != nil {
 		w.fatal("the machine: %v", err)
 	}
@@ -86,7 +99,10 @@ func (w *world) next(i input, words string) called {
 			c.locals = append(c.locals, e)
 		case effectRefuse, effectExpire, effectStuck:
 		case effectForget:
-			w.fatal("it is forgotten")
+			if in.phase != Early {
+				w.fatal("it is forgotten")
+			}
+			w.pl.in = &instance{id: in.id}
 		}
 		w.say("    %v %v %s", e.kind, e.op, e.refused)
 	}
@@ -156,6 +172,7 @@ func (w *world) move(tr transition) {
 		}
 	case moveUndoFailed:
 		s.free = now.Add(ps.retry.Initial)
+	default:
 	}
 }
 
@@ -200,9 +217,7 @@ func (w *world) undoing(i, attempt int) {
 func (w *world) chaos() {
 	d := w.d
 	if w.again != nil {
-		p := *w.again
-		w.again = nil
-		w.give(p)
+		w.giveAgain()
 		return
 	}
 	switch n := d.n(100); {
@@ -224,13 +239,27 @@ func (w *world) chaos() {
 		w.shut[i] = w.pl.e.now.Add(time.Duration(d.n(60)) * time.Second)
 		w.steps[i].held = true
 	case n < 90:
-		w.again = &packet{i: input{kind: inStart, payload: []byte(`{}`)}}
+		w.give(packet{i: input{kind: inStart, payload: []byte(`{}`)}})
 	case n < 96:
 		w.operate()
-	case n < 97:
+	case n < 98:
+		w.unasked()
+	case n < 99:
 		w.pl.in = w.pl.in.again()
 		w.pl.in.quarantine(w.pl.e.now, "poison")
 	}
+}
+
+// unasked is an event that nobody has asked for yet.
+func (w *world) unasked() {
+	i := w.d.n(len(w.parts))
+	part, s, ps := &w.parts[i], &w.steps[i], w.pl.p.steps[i]
+	if ps.do.kind != actEmit || part.refuses || part.undone {
+		return
+	}
+	part.applied, s.unasked = true, true
+	op := Op{Step: ps.name}
+	w.net = append(w.net, packet{op: op, i: input{kind: inEvent, op: op, record: happening("o-1", ps.name+".ok")}, words: "ok"})
 }
 
 func (w *world) deliver(i int) {
@@ -254,7 +283,7 @@ func (w *world) tick() {
 
 // idle gives a tick that nothing waits for.
 func (w *world) idle() {
-	if due := w.pl.in.due(); due > 0 && due <= w.pl.e.now.UnixMilli() {
+	if due := w.pl.in.due(); due > 0 && due <= w.pl.e.now.UnixMilli() || w.keeps() {
 		return
 	}
 	in := w.pl.in.again()
@@ -262,6 +291,11 @@ func (w *world) idle() {
 	if err != nil || len(out) > 0 || string(encodeInstance(in)) != string(encodeInstance(w.pl.in)) {
 		w.fatal("a tick that is early changes something: %v %v", out, err)
 	}
+}
+
+// keeps reports whether any input has more to it: what came without code.
+func (w *world) keeps() bool {
+	return w.pl.in.orphan() || slices.ContainsFunc(w.pl.in.events, func(w waiting) bool { return w.step != "" })
 }
 
 // operate is an operator who does as they please.
@@ -276,9 +310,12 @@ func (w *world) operate() {
 
 func (w *world) verb(name VerbName, step string) {
 	w.verbs++
+	if name == Undo && w.keeps() {
+		return // what is kept comes first, and the world does not see that
+	}
 	w.say("operator: %s %s", name, step)
 	in := w.pl.in.again()
-	v := input{kind: inVerb, verb: verb{id: fmt.Sprint(w.verbs), name: name, step: step, actor: "ann"}}
+	v := input{kind: inVerb, verb: verb{id: strconv.Itoa(w.verbs), name: name, step: step, actor: "ann"}}
 	out, err := next(w.pl.p, in, v, w.pl.e)
 	if err != nil {
 		w.fatal("verb %s: %v", name, err)
@@ -299,6 +336,7 @@ func (w *world) verb(name VerbName, step string) {
 			} else {
 				w.parts[i].applied, s.ok = true, true
 			}
+		default:
 		}
 	}
 	w.give(packet{i: v})
@@ -309,8 +347,7 @@ func (w *world) settle() {
 	w.calm = true
 	clear(w.shut)
 	if w.again != nil {
-		w.give(*w.again)
-		w.again = nil
+		w.giveAgain()
 	}
 	for range 2000 {
 		in := w.pl.in
@@ -319,12 +356,12 @@ func (w *world) settle() {
 			return
 		case len(w.net) > 0:
 			w.deliver(w.d.n(len(w.net)))
-		case in.phase == 0:
+		case in.phase == 0 || in.phase == Early:
 			w.give(packet{i: input{kind: inStart, payload: []byte(`{}`)}})
 		case in.phase == Queued:
 			w.give(packet{i: input{kind: inAdmit}})
-		case in.paused || in.phase == Quarantined:
-			w.verb(Resume, in.anyStep(w))
+		case in.paused || in.phase == Quarantined || in.orphan():
+			w.verb(Resume, w.pl.p.steps[0].name)
 		case in.phase == Parked:
 			w.verb([]VerbName{Skip, Complete}[w.d.n(2)], w.pl.p.steps[in.whyStep].name)
 		case in.due() > 0:
@@ -336,13 +373,11 @@ func (w *world) settle() {
 	w.fatal("it does not end: %v", statuses(w.pl.in))
 }
 
-func (in *instance) anyStep(w *world) string { return w.pl.p.steps[0].name }
-
 // verdict looks at what the participants have.
 func (w *world) verdict() {
 	for i, ps := range w.pl.p.steps {
 		part, s := w.parts[i], w.steps[i]
-		if s.touched {
+		if s.touched || s.unasked && !s.done {
 			continue
 		}
 		switch w.pl.in.phase {
@@ -368,7 +403,10 @@ func (w *world) verdict() {
 
 func simulate(t testing.TB, d *dice) Phase {
 	w := newWorld(t, d)
-	w.again = &packet{i: input{kind: inStart, payload: []byte(`{}`), queue: d.percent(10)}}
+	w.net = append(w.net, packet{i: input{kind: inStart, payload: []byte(`{}`), queue: d.percent(10)}, sure: true})
+	for range d.n(3) {
+		w.unasked()
+	}
 	for range 20 + d.n(60) {
 		w.chaos()
 	}

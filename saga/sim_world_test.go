@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"github.com/wherry-go/wherry"
 	"github.com/wherry-go/wherry/retry"
 )
@@ -48,7 +46,7 @@ type packet struct {
 	words   string
 }
 
-// seen is what was seen of a step from outside, by which the machine is judged.
+// watched is what was seen of a step from outside, by which the machine is judged.
 type watched struct {
 	sent      map[int]time.Time // attempts to do it
 	doubt     map[int]bool      // attempts that nobody answered in time, or that were cut
@@ -62,6 +60,7 @@ type watched struct {
 	free      time.Time // before this no further attempt may begin
 	retried   bool      // an operator had it tried again
 	touched   bool      // an operator passed it by: nothing is known of it
+	unasked   bool      // it was done before anybody asked
 	held      bool      // a gate was shut, so attempts do not count
 }
 
@@ -245,7 +244,7 @@ func (w *world) runLocal(e effect) (i input, words string) {
 	delete(w.parts[e.step].answers, e.op) // it may be run again
 	switch {
 	case words == "no":
-		i.err = wherry.Permanent(fmt.Errorf("no"))
+		i.err = wherry.Permanent(errDown)
 	case words == "failed":
 		i.err = errDown
 	case !w.calm && w.d.percent(8):
@@ -253,5 +252,3 @@ func (w *world) runLocal(e effect) (i input, words string) {
 	}
 	return i, words
 }
-
-var _ = (*kgo.Record)(nil)

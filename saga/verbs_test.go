@@ -32,7 +32,7 @@ func TestS35_CancelUndoesWhatWasDoneOnce(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, "paid:1", "declined:1")
 	var l diary
-	e := serving(t, k, waiting(&l))
+	e := serving(t, k, tripOfPay(&l))
 	require.NoError(t, e.Start(patience(t), "o-1", order{}))
 	once := ada
 	once.ID = "ticket-7"
@@ -59,7 +59,7 @@ func TestS35_AVerbOfOneIDIsAppliedOnce(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, "paid:1", "declined:1")
 	var l diary
-	e := serving(t, k, waiting(&l))
+	e := serving(t, k, tripOfPay(&l))
 	require.NoError(t, e.Start(patience(t), "o-1", order{}))
 	once := ada
 	once.ID = "ticket-7"
@@ -77,10 +77,10 @@ func TestS35_PauseHoldsWhatComesNext(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, "paid:1", "declined:1")
 	var l diary
-	e := serving(t, k, waiting(&l))
+	e := serving(t, k, tripOfPay(&l))
 	require.NoError(t, e.Start(patience(t), "o-1", order{}))
 	require.NoError(t, e.Pause(patience(t), "o-1", ada))
-	require.NoError(t, saga.Signal(patience(t), e, "o-1", payment, order{Total: 5}))
+	require.NoError(t, saga.Signal(patience(t), e, "o-1", tripPaid, order{Total: 5}))
 	why, err := e.Why(patience(t), "o-1")
 	require.NoError(t, err)
 	require.True(t, why.Paused)
@@ -96,7 +96,7 @@ func TestS35_SkipAndCompleteSettleTheStepInHand(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, "paid:1", "declined:1")
 	var l diary
-	e := serving(t, k, waiting(&l))
+	e := serving(t, k, tripOfPay(&l))
 	require.NoError(t, e.Start(patience(t), "o-1", order{}))
 	by := ada
 	by.Step = "notify"
@@ -121,9 +121,9 @@ func TestS35_SkipAndCompleteSettleTheStepInHand(t *testing.T) {
 	require.Equal(t, []string{"pay complete by ada: the customer called"}, verbs(in))
 }
 
-// failing is a saga whose one step fails until it is mended, with an hour between
+// tripOfCharge is a saga whose one step fails until it is mended, with an hour between
 // attempts.
-func failing(mended *atomic.Bool) saga.Definition[order] {
+func tripOfCharge(mended *atomic.Bool) saga.Definition[order] {
 	return saga.Definition[order]{
 		Name: "trip", Steps: []saga.Step[order]{{
 			Name: "charge", NoUndo: true, Retry: retry.Policy{Initial: time.Hour, Max: time.Hour},
@@ -141,7 +141,7 @@ func TestS35_RetryTriesAtOnceAndWhySaysWhatItWaitedFor(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t)
 	var mended atomic.Bool
-	e := serving(t, k, failing(&mended))
+	e := serving(t, k, tripOfCharge(&mended))
 	require.NoError(t, e.Start(patience(t), "o-1", order{}))
 	why, err := e.Why(patience(t), "o-1")
 	require.NoError(t, err)
@@ -160,7 +160,7 @@ func TestS35_PurgeForgets(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, "paid:1", "declined:1")
 	var l diary
-	e := serving(t, k, waiting(&l))
+	e := serving(t, k, tripOfPay(&l))
 	require.NoError(t, e.Start(patience(t), "o-1", order{}))
 	waits := make(chan error, 1)
 	go func() {
@@ -177,7 +177,7 @@ func TestS35_PurgeForgets(t *testing.T) {
 	require.Empty(t, c.Phases)
 
 	require.NoError(t, e.Start(patience(t), "o-1", order{}), "it may begin anew")
-	require.NoError(t, saga.Signal(patience(t), e, "o-1", payment, order{}))
+	require.NoError(t, saga.Signal(patience(t), e, "o-1", tripPaid, order{}))
 	_, err = e.Wait(patience(t), "o-1")
 	require.NoError(t, err)
 	require.NoError(t, e.Purge(patience(t), "o-1", ada), "also one that has ended")
@@ -201,10 +201,10 @@ func TestS33_SignalsAreEvents(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, "paid:1", "declined:1")
 	var l diary
-	e := serving(t, k, waiting(&l))
+	e := serving(t, k, tripOfPay(&l))
 	require.ErrorContains(t, saga.Signal(patience(t), e, "o-1", wherry.Event[string]{Topic: "elsewhere"}, ""), `no Definition has a trigger or an outcome of topic "elsewhere"`)
-	require.ErrorContains(t, saga.Signal(patience(t), e, "\x00", payment, order{}), "zero byte")
-	require.NoError(t, saga.Signal(patience(t), e, "o-1", payment, order{Total: 3}))
+	require.ErrorContains(t, saga.Signal(patience(t), e, "\x00", tripPaid, order{}), "zero byte")
+	require.NoError(t, saga.Signal(patience(t), e, "o-1", tripPaid, order{Total: 3}))
 	why, err := e.Why(patience(t), "o-1")
 	require.NoError(t, err)
 	require.Equal(t, saga.Early, why.Phase)
