@@ -131,7 +131,7 @@ func (h *handling) over() error {
 
 // again is a start of a saga that was started with from.
 func (h *handling) again(from uint64) error {
-	if from == hash(string(h.r.Value)) {
+	if from == payloadHash(h.r.Value) {
 		return nil
 	}
 	return wherry.Permanent(fmt.Errorf("saga %q was started before, with another state", h.id))

@@ -178,15 +178,13 @@ func (t sagaTopics) engine(m Member, cl *kgo.Client, l *locals) *saga.Engine[Sag
 	if SettingsOf(m.Seed).Gated {
 		e.Gate.After = 8
 	}
-	if m.Session > 0 {
-		e.Opts = []kgo.Opt{kgo.SessionTimeout(m.Session), kgo.HeartbeatInterval(m.Session / 10)}
-	}
 	return e
 }
 
 // SagaEngine is the subject that runs the sagas.
 func SagaEngine(ctx context.Context, m Member, ready func()) error {
-	cl, err := kgo.NewClient(m.Opts...)
+	// Of the client, and so of the Consumers of inbox and events alike.
+	cl, err := kgo.NewClient(slices.Concat(m.Opts, []kgo.Opt{kgo.SessionTimeout(m.Session), kgo.HeartbeatInterval(m.Session / 10)})...)
 	if err != nil {
 		return err
 	}

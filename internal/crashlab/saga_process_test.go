@@ -4,7 +4,6 @@ package crashlab
 
 import (
 	"context"
-	"os"
 	"testing"
 	"time"
 
@@ -12,61 +11,59 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// newSagaLab is newLab with sagas, and a process of each kind of which the first
-// one of that subject dies as told.
-func newSagaLab(t *testing.T, subject string, d Death) (l *Lab, dies *Process) {
+// newSagaLab is newLab with sagas.
+func newSagaLab(t *testing.T) *Lab {
 	t.Helper()
-	l = newLab(t, "wherry", ByKey)
+	l := newLab(t, "wherry", ByKey)
 	l.work.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	l.Variant, l.Subjects = Sagas, subjectsOf(Sagas)
 	l.work = NewWorkload(Sagas, l.client, l.Run, l.Seed)
 	require.NoError(t, l.work.Open(ctx))
-	for range l.Subjects {
-		death := Death{}
-		if next, _ := l.fewest(); next == subject {
-			death = d
-		}
-		p, err := l.Start(death)
-		require.NoError(t, err)
-		if p.Subject == subject {
-			dies = p
-		}
-	}
-	return l, dies
+	return l
 }
 
-// An engine, or a participant, ends at a request; another one goes on.
-func TestSagaProcess_DiesAtARequest(t *testing.T) {
+// Engines and participants end at a request, one after the other, while sagas
+// are under way; others take their place.
+func TestSagaProcess_DieAtRequests(t *testing.T) {
 	t.Parallel()
 	deaths := []Death{
-		{Key: kmsg.EndTxn, N: 6, After: true}, {Key: kmsg.TxnOffsetCommit, N: 4}, {Key: kmsg.Produce, N: 9},
-		{Key: kmsg.Heartbeat, N: 2}, {Key: kmsg.InitProducerID, N: 1, After: true},
+		{Key: kmsg.EndTxn, N: 6}, {Key: kmsg.TxnOffsetCommit, N: 4}, {Key: kmsg.Produce, N: 9}, {Key: kmsg.Heartbeat, N: 2}, {Key: kmsg.InitProducerID, N: 1},
 	}
-	for i, d := range deaths {
-		for j, subject := range subjectsOf(Sagas) {
-			if os.Getenv("KAFKATEST_BROKERS") != "" && i > 0 { // where a test takes 10 s, and they take turns
-				continue
-			}
-			t.Run(subject+" "+d.String(), func(t *testing.T) {
-				t.Parallel()
-				d.After = d.After != (j == 1)
-				l, first := newSagaLab(t, subject, d)
-				require.NoError(t, l.Feed(t.Context(), 0, 40, 100))
-				select {
-				case <-first.Exited():
-					require.NoError(t, first.Err())
-				case <-time.After(20 * time.Second): // or it makes not so many requests
-				}
-				for range l.Subjects {
-					_, err := l.Start(Death{})
-					require.NoError(t, err)
-				}
-				l.judge(t)
-			})
+	l := newSagaLab(t)
+	start := func(d Death) *Process {
+		p, err := l.Start(d)
+		require.NoError(t, err)
+		return p
+	}
+	for range l.Subjects {
+		<-start(Death{}).Ready()
+	}
+	fed := make(chan error, 1)
+	go func() { fed <- l.Feed(t.Context(), 0, 60, 10) }()
+	died := 0
+	for i := range 2 * len(deaths) { // each as an engine, and as a participant
+		d := deaths[i/2]
+		d.After = i%4 < 2
+		p := start(d)
+		select {
+		case <-p.Exited():
+			require.NoError(t, p.Err())
+			died++
+		case <-time.After(2 * l.Session): // it makes not so many requests, or not yet
+		}
+		if p.Gone() && i%2 == 0 {
+			start(Death{}) // so that the next one is of the other kind
 		}
 	}
+	require.NoError(t, <-fed)
+	for range l.Subjects {
+		start(Death{})
+	}
+	l.judge(t)
+	require.NotZero(t, died)
+	t.Logf("%d of %d ended at their request", died, 2*len(deaths))
 }
 
 // An engine is frozen for longer than its session, while another takes its
@@ -76,12 +73,16 @@ func TestSagaProcess_IsFrozen(t *testing.T) {
 	for _, subject := range subjectsOf(Sagas) {
 		t.Run(subject, func(t *testing.T) {
 			t.Parallel()
-			l, first := newSagaLab(t, subject, Death{})
-			<-first.Ready()
-			for range l.Subjects {
-				_, err := l.Start(Death{})
+			l := newSagaLab(t)
+			var first *Process
+			for range 2 * len(l.Subjects) {
+				p, err := l.Start(Death{})
 				require.NoError(t, err)
+				if first == nil && p.Subject == subject {
+					first = p
+				}
 			}
+			<-first.Ready()
 			feeding := make(chan error, 1)
 			go func() { feeding <- l.Feed(t.Context(), 0, int(20*l.Session.Seconds()), 10) }()
 			require.Eventually(t, func() bool { return l.Fed() > 3 }, time.Minute, time.Millisecond)
