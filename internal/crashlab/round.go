@@ -63,6 +63,7 @@ type Result struct {
 	Starts   int            `json:"starts"`
 	Brokers  int            `json:"brokers"` // that were killed
 	Samples  int            `json:"samples"`
+	Ends     map[string]int `json:"ends,omitempty"` // of sagas, by how they ended
 	Plan     int            `json:"plan"` // the number of the next death
 	Findings []string       `json:"findings"`
 	Error    string         `json:"error,omitempty"` // of the laboratory itself
@@ -180,8 +181,11 @@ func (r *Round) end(ctx context.Context, stop func(), sampler *sync.WaitGroup) e
 	for _, f := range findings {
 		r.result.Findings = append(r.result.Findings, f.String())
 	}
-	if c, ok := r.work.(*counters); ok {
-		r.result.Samples = len(c.samples)
+	switch w := r.work.(type) {
+	case *counters:
+		r.result.Samples = len(w.samples)
+	case *sagaWork:
+		r.result.Ends = w.ends()
 	}
 	if err != nil {
 		return err
@@ -293,9 +297,14 @@ func (r *Round) crashBroker(ctx context.Context) {
 
 // Total is what rounds came to together.
 func Total(rounds []Result) (all Result) {
-	all.Deaths = map[string]int{}
+	all.Deaths, all.Ends = map[string]int{}, map[string]int{}
 	for _, r := range rounds {
-		all.Inputs += r.Inputs
+		if r.Variant != Sagas {
+			all.Inputs += r.Inputs
+		}
+		for end, n := range r.Ends {
+			all.Ends[end] += n
+		}
 		all.Seconds += r.Seconds
 		for _, where := range slices.Sorted(maps.Keys(r.Deaths)) {
 			all.Deaths[where] += r.Deaths[where]

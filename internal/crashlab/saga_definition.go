@@ -181,10 +181,20 @@ func (t sagaTopics) engine(m Member, cl *kgo.Client, l *locals) *saga.Engine[Sag
 	return e
 }
 
+// session are the options of the groups of sagas.
+func (m Member) session() []kgo.Opt {
+	opts := []kgo.Opt{kgo.SessionTimeout(m.Session), kgo.HeartbeatInterval(m.Session / 10)}
+	if m.Session < 6*time.Second {
+		// The embedded broker: see sim.start.
+		opts = append(opts, kgo.RebalanceTimeout(5*time.Second))
+	}
+	return opts
+}
+
 // SagaEngine is the subject that runs the sagas.
 func SagaEngine(ctx context.Context, m Member, ready func()) error {
 	// Of the client, and so of the Consumers of inbox and events alike.
-	cl, err := kgo.NewClient(slices.Concat(m.Opts, []kgo.Opt{kgo.SessionTimeout(m.Session), kgo.HeartbeatInterval(m.Session / 10)})...)
+	cl, err := kgo.NewClient(slices.Concat(m.Opts, m.session())...)
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ func SagaParticipants(ctx context.Context, m Member, ready func()) error {
 	}
 	defer cl.Close()
 	p := &participant{Member: m, topics: sagaTopics{m.Run}, answers: &wherry.OwnedTable[reqreply.Answered]{Topic: sagaTopics{m.Run}.answers()}}
-	session := []kgo.Opt{kgo.SessionTimeout(m.Session), kgo.HeartbeatInterval(m.Session / 10)}
+	session := m.session()
 	exact := &wherry.Consumer{
 		Client: cl, Group: m.Run + ".participants", Delivery: wherry.ExactlyOnce, Tables: []wherry.Owned{p.answers},
 		Order: wherry.ByKey, Concurrency: 16, Logger: m.Logger, Opts: session,

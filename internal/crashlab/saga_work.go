@@ -113,6 +113,19 @@ func (w *sagaWork) Sent() int { return w.judged }
 
 func (w *sagaWork) Close() {}
 
+// ends are how many sagas ended in each way.
+func (w *sagaWork) ends() map[string]int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ends := map[string]int{}
+	for _, records := range w.records {
+		if r := (&sagaSeen{records: records}).end(); r != nil {
+			ends[r.Phase]++
+		}
+	}
+	return ends
+}
+
 // Behind says which sagas have not ended; then which of the groups that are left
 // with commands, answers and events have not come to the end of theirs.
 func (w *sagaWork) Behind(ctx context.Context) (string, error) {
