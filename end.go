@@ -80,6 +80,7 @@ func (r *run) leave() {
 	ctx, cancel := context.WithTimeout(r.base, lastLeave)
 	defer cancel()
 	if err := r.cl.LeaveGroupContext(ctx); err != nil || ctx.Err() != nil {
+		r.kill() // or it joins again when it hears that its member has left
 		r.leaveAnyhow()
 	}
 	// kgo waits without a limit for what it has asked the group.

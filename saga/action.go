@@ -63,8 +63,11 @@ func (c Called[S]) action(*S) act { return c.act }
 // failures, after which the step is tried again. By default those are failures
 // that a participant's policies give up with (the codes failed, exhausted,
 // expired, panic and rejected) and the "Internal server error" of NestJS, and
-// all else is a no.
+// all else is a no; nil means that.
 func (c Called[S]) Rejected(f func(*reqreply.Error) bool) Called[S] {
+	if f == nil {
+		f = isRejection
+	}
 	c.act.rejects = f
 	return c
 }

@@ -2,7 +2,7 @@ package saga_test
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -26,28 +26,28 @@ func TestS24_SagasOverTheLimitWaitInOrder(t *testing.T) {
 	stop := kafkatest.Run(t, e)
 	const n = 20
 	for i := range n {
-		require.NoError(t, e.Start(t.Context(), fmt.Sprint(i), order{Total: i}))
+		require.NoError(t, e.Start(t.Context(), strconv.Itoa(i), order{Total: i}))
 	}
 	await(t, "all are there", func() bool { st := e.Status(); return st.Active+st.Queued == n })
 	require.Equal(t, 3, e.Status().Active)
 	for i := range 3 {
-		require.Equal(t, fmt.Sprint(i), kafkatest.Next(t, k, orderMade).ID)
+		require.Equal(t, strconv.Itoa(i), kafkatest.Next(t, k, orderMade).ID)
 	}
 	kafkatest.None(t, k, orderMade, 50*time.Millisecond)
 	require.Equal(t, saga.Queued, lastOf(t, k, "trip")["3"].Phase)
 
 	for i := range 5 { // each that ends lets the next begin
-		kafkatest.Send(t, k, wasPaid, fmt.Sprint(i), payment{})
-		require.Equal(t, fmt.Sprint(i+3), kafkatest.Next(t, k, orderMade).ID)
+		kafkatest.Send(t, k, wasPaid, strconv.Itoa(i), payment{})
+		require.Equal(t, strconv.Itoa(i+3), kafkatest.Next(t, k, orderMade).ID)
 	}
 	require.NoError(t, stop())
 	e = engine(t, k, def) // another owner
 	e.MaxActive, e.Concurrency = 3, 1
 	kafkatest.Run(t, e)
 	for i := 5; i < n; i++ {
-		kafkatest.Send(t, k, wasPaid, fmt.Sprint(i), payment{})
+		kafkatest.Send(t, k, wasPaid, strconv.Itoa(i), payment{})
 		if i+3 < n {
-			require.Equal(t, fmt.Sprint(i+3), kafkatest.Next(t, k, orderMade).ID)
+			require.Equal(t, strconv.Itoa(i+3), kafkatest.Next(t, k, orderMade).ID)
 		}
 	}
 	await(t, "the sagas end", func() bool { return e.Status().Ended == n })
@@ -70,7 +70,7 @@ func TestS24_TheGateHoldsASagasAttemptsInAnOutage(t *testing.T) {
 				if works.Load() {
 					return nil
 				}
-				return failed
+				return errFailed
 			})},
 		)
 		e := engine(t, k, def)
@@ -79,7 +79,7 @@ func TestS24_TheGateHoldsASagasAttemptsInAnOutage(t *testing.T) {
 		kafkatest.Run(t, e)
 		const n = 500
 		for i := range n {
-			require.NoError(t, e.Start(t.Context(), fmt.Sprint(i), order{}))
+			require.NoError(t, e.Start(t.Context(), strconv.Itoa(i), order{}))
 		}
 		k.Sleep(t, time.Minute)
 		before := calls.Load()

@@ -63,7 +63,7 @@ func TestS14_RefusedInTheMiddleAndUndone(t *testing.T) {
 	k := kafkatest.NewCluster(t)
 	var l diary
 	e := engine(t, k, trip(l.step("a"), l.step("b"),
-		saga.Step[order]{Name: "c", Do: l.fail("c", refused), Undo: l.undo("c")}, saga.Step[order]{Name: "d", Do: l.do("d"), NoUndo: true}))
+		saga.Step[order]{Name: "c", Do: l.fail("c", errRefused), Undo: l.undo("c")}, saga.Step[order]{Name: "d", Do: l.do("d"), NoUndo: true}))
 	kafkatest.Run(t, e)
 	require.NoError(t, e.Start(t.Context(), "o-1", order{}))
 	await(t, "the saga ends", func() bool { return e.Status().Ended == 1 })
@@ -87,7 +87,7 @@ func TestS19_AnUndoWaitsUntilItsReasonIsCommitted(t *testing.T) {
 		saga.Step[order]{Name: "a", Do: l.do("a"), Undo: saga.Do(func(ctx context.Context, _ order) error { look(ctx); return nil })},
 		saga.Step[order]{Name: "b", Do: saga.Do(func(ctx context.Context, _ order) error { look(ctx); return nil }), NoUndo: true},
 		saga.Step[order]{Name: "c", Do: saga.Do(func(ctx context.Context, _ order) error { look(ctx); return nil }), NoUndo: true, Durable: true},
-		saga.Step[order]{Name: "d", Do: l.fail("d", refused), NoUndo: true},
+		saga.Step[order]{Name: "d", Do: l.fail("d", errRefused), NoUndo: true},
 	))
 	kafkatest.Run(t, e)
 	require.NoError(t, e.Start(t.Context(), "o-1", order{}))
@@ -234,10 +234,10 @@ func TestS15_EnginesShareSagasThroughRebalances(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t)
 	var l diary
-	def := trip(l.step("a"), saga.Step[order]{Name: "b", Do: l.fail("b", failed, nil), Undo: l.undo("b"), Retry: retry.Policy{Attempts: 5, Initial: 20 * time.Millisecond}},
+	def := trip(l.step("a"), saga.Step[order]{Name: "b", Do: l.fail("b", errFailed, nil), Undo: l.undo("b"), Retry: retry.Policy{Attempts: 5, Initial: 20 * time.Millisecond}},
 		saga.Step[order]{Name: "c", Do: saga.Do(func(_ context.Context, o order) error {
 			if o.Total%3 == 0 {
-				return refused
+				return errRefused
 			}
 			return nil
 		}), NoUndo: true})

@@ -29,7 +29,7 @@ func (s *shell) handle(ctx context.Context, r *kgo.Record) error {
 	}
 	h := &handling{shell: s, ctx: ctx, r: r, message: m, index: x, now: time.Now()}
 	if err := h.load(); err != nil {
-		return err
+		return s.unreadable(ctx, r, m, err)
 	}
 	ctx, end := s.in.handling(ctx, h)
 	h.ctx = ctx
@@ -104,7 +104,7 @@ func (h *handling) do() error {
 		if h.before == nil || h.ended != nil {
 			in = nil
 		}
-		return h.shell.answer(h.ctx, h.r, in, h.ended)
+		return h.answer(h.ctx, h.r, in, h.ended)
 	}
 	if h.ended != nil && h.kind != kindVerb {
 		return h.over()
@@ -302,15 +302,11 @@ func (h *handling) work() error {
 		if len(now) == 0 {
 			return nil
 		}
-		results, err := h.shell.locals(h.ctx, h.plan, h.in, now)
+		results, fault := h.shell.locals(h.ctx, h.plan, h.in, now)
 		if cause := context.Cause(h.ctx); cause != nil {
 			return cause // nothing of it counts
 		}
-		if err != nil {
-			h.fault = err
-			return nil
-		}
-		h.now = time.Now()
+		h.fault, h.now = fault, time.Now()
 		for _, i := range results {
 			h.feed(i)
 		}
@@ -336,7 +332,7 @@ func (h *handling) keep() error {
 		return h.quarantine(err)
 	}
 	if h.kind == kindVerb {
-		if err := h.shell.answered(h.ctx, h.r, h.in, h.refused); err != nil {
+		if err := h.answered(h.ctx, h.r, h.in, h.refused); err != nil {
 			return err
 		}
 	}
@@ -371,7 +367,7 @@ func (h *handling) put() error {
 		return err
 	}
 	if h.in.phase.Ended() {
-		return h.shell.settled(h.ctx, h.in)
+		return h.settled(h.ctx, h.in)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package saga_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -33,8 +34,6 @@ type diary struct {
 	mu    sync.Mutex
 	all   map[string][]string
 	times map[string][]time.Time
-	now   int // steps that run
-	most  int // and the most that ran at once
 }
 
 func (l *diary) add(ctx context.Context, what string) {
@@ -177,9 +176,9 @@ func letters(t testing.TB, k *kafkatest.Cluster) (all []*dlq.Letter) {
 }
 
 var (
-	refused = wherry.Permanent(fmt.Errorf("no"))
-	failed  = fmt.Errorf("not now")
-	once    = retry.Policy{Attempts: 1}
+	errRefused = wherry.Permanent(errors.New("no"))
+	errFailed  = errors.New("not now")
+	once       = retry.Policy{Attempts: 1}
 )
 
 // warnings is a log that a test looks at.

@@ -54,6 +54,10 @@ type Inspector struct {
 	line  *line
 }
 
+// lineFetch is how long a broker may hold a request for answers; one that comes is
+// sent at once.
+const lineFetch = 5 * time.Second
+
 // line is a Caller that runs as long as somebody holds it.
 type line struct {
 	caller *reqreply.Caller
@@ -80,7 +84,9 @@ func (i *Inspector) hold(ctx context.Context) (caller *reqreply.Caller, release 
 		topics := i.Topics
 		topics.Name, topics.Like, topics.Changelog, topics.Config = "", "", false, nil
 		life, stop := context.WithCancel(context.WithoutCancel(ctx))
-		l := &line{stop: stop, ended: make(chan struct{}), caller: &reqreply.Caller{Client: i.Client, Topics: topics, Logger: i.Logger}}
+		l := &line{stop: stop, ended: make(chan struct{}), caller: &reqreply.Caller{
+			Client: i.Client, Topics: topics, Logger: i.Logger, Opts: []kgo.Opt{kgo.FetchMaxWait(lineFetch)},
+		}}
 		i.line = l
 		go func() {
 			defer close(l.ended)

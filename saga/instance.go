@@ -146,6 +146,7 @@ const (
 	moveParked
 	moveQuarantined
 	moveStuck
+	moveGaveUp // a step, after the last attempt that its policy allows
 	moveEnded
 )
 
@@ -156,7 +157,7 @@ const maxHistory = 64
 func (m move) String() string {
 	names := [...]string{
 		"none", "started", "queued", "sent", "done", "skipped", "rejected", "failed", "timed out", "undoing", "undone",
-		"undo failed", "deadline", "event", "ignored", "verb", "parked", "quarantined", "stuck", "ended",
+		"undo failed", "deadline", "event", "ignored", "verb", "parked", "quarantined", "stuck", "gave up", "ended",
 	}
 	if int(m) < len(names) {
 		return names[m]

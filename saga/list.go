@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -155,12 +156,10 @@ func (i *Inspector) contents(ctx context.Context) (all content, offsets map[int3
 	}
 	t := &wherry.Table[[]byte]{Client: i.Client, Topic: stateTopic(i.Name), Codec: asIs{}, Logger: i.log()}
 	ctx, stop := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- t.Run(ctx) }()
-	defer func() {
-		stop()
-		<-ended
-	}()
+	var run sync.WaitGroup
+	run.Go(func() { _ = t.Run(ctx) }) // All says why it ended
+	defer run.Wait()
+	defer stop()
 	for m, err := range t.All(ctx) {
 		switch {
 		case err != nil:

@@ -14,8 +14,8 @@ import (
 // the values of Run's. What a handler may do with its context, such as
 // [wherry.Publish], is not for a step: a failed attempt would leave it behind.
 type localContext struct {
-	context.Context                 // the handler's
-	values          context.Context //nolint:containedctx // it is one
+	context.Context                 //nolint:containedctx // the handler's: it is one
+	values          context.Context //nolint:containedctx // and so is Run's
 	op              Op
 }
 

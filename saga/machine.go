@@ -97,7 +97,7 @@ func (m *machine) take(i input) error {
 	case inReply:
 		return m.reply(i)
 	case inEvent:
-		return m.event(newWaiting(i.record, m.now))
+		return m.happens(i)
 	case inLocal:
 		return m.local(i)
 	case inTick:
@@ -117,7 +117,7 @@ func (m *machine) first(i input) error {
 		return m.start(i)
 	case inEvent:
 		m.in.whyStep = -1
-		if err := m.event(newWaiting(i.record, m.now)); err != nil || m.in.phase != 0 {
+		if err := m.happens(i); err != nil || m.in.phase != 0 {
 			return err
 		}
 		if len(m.in.events) > 0 {

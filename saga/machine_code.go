@@ -61,9 +61,12 @@ func (m *machine) adopt() error {
 
 // feed takes in what was kept, and what waits still.
 func (m *machine) feed() error {
-	for range len(m.in.events) {
-		w := m.in.events[0]
-		m.drop(0)
+	for _, w := range m.in.events {
+		n := slices.IndexFunc(m.in.events, func(o waiting) bool { return o.hash() == w.hash() })
+		if n < 0 {
+			continue // a step that has just begun has had it
+		}
+		m.drop(n)
 		m.keep() // a fault of w takes w along, and nothing else
 		var err error
 		if w.step != "" {

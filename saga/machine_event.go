@@ -19,8 +19,17 @@ func eventHash(topic string, partition int32, offset int64) uint64 {
 
 func (w waiting) hash() uint64 { return eventHash(w.topic, w.partition, w.offset) }
 
-// event takes in an event: for a step in hand, for one that is to come, or as
-// what starts the saga.
+// happens takes in an event, which may be what starts the saga.
+func (m *machine) happens(i input) error {
+	if m.in.phase == 0 || m.in.phase == Early {
+		if _, ok := m.p.trigger(m.in.id, i.record); ok {
+			return m.start(i)
+		}
+	}
+	return m.event(newWaiting(i.record, m.now))
+}
+
+// event takes in an event: for a step in hand, or for one that is to come.
 func (m *machine) event(w waiting) error {
 	in, r := m.in, w.record()
 	if in.phase.Ended() {
@@ -29,11 +38,6 @@ func (m *machine) event(w waiting) error {
 	if slices.Contains(in.seen, w.hash()) || slices.ContainsFunc(in.events, func(o waiting) bool { return o.hash() == w.hash() }) {
 		m.ignoreEvent(w, "again")
 		return nil
-	}
-	if in.phase == 0 || in.phase == Early {
-		if _, ok := m.p.trigger(in.id, r); ok {
-			return m.start(input{kind: inStart, record: r})
-		}
 	}
 	for i := range in.steps {
 		undo := m.undoing()

@@ -185,6 +185,11 @@ func TestS22_ATriggerStartsASagaOnce(t *testing.T) {
 		})
 	}
 	pl := newPlay(t, d)
+	pl.do(input{kind: inEvent, record: happening("", "order.placed", "id", "o-1"), queue: true, trace: "00-1"})
+	require.Equal(t, Queued, pl.in.phase)
+	require.Equal(t, "00-1", pl.in.trace)
+
+	pl = newPlay(t, d)
 	pl.input(input{kind: inStart, record: happening("o-1", "order.placed", "id", "o-7")})
 	require.ErrorContains(t, pl.err, "o-1")
 	require.Zero(t, pl.in.phase)
@@ -289,4 +294,23 @@ func TestS27_AStateOfOldIsReadByUpcast(t *testing.T) {
 	pl.in = &instance{id: "o-2"}
 	pl.input(input{kind: inStart, payload: []byte("bad")})
 	require.ErrorContains(t, pl.err, "not of ours")
+}
+
+// What was kept may begin a step that takes another thing that was kept.
+func TestS27_WhatWasKeptIsTakenInInItsOrder(t *testing.T) {
+	t.Parallel()
+	pl := newPlay(t, paying())
+	pl.start()
+	op, code := pl.op("a"), pl.p
+	pl.p = nil
+	for _, is := range []string{"first", "second"} {
+		pl.occurs("ship.done", "is", is)
+	}
+	pl.do(input{kind: inReply, op: op, record: answer("a ok", "")})
+	pl.occurs("payment.created")
+	pl.occurs("ship.done", "is", "third")
+	pl.p = code
+	require.Equal(t, []string{"order.created"}, sends(pl.verb(Resume, "")))
+	require.Equal(t, Done, pl.in.phase)
+	require.Equal(t, []string{"first", "a ok", "payment.created:", "ship.done:first"}, pl.state().Items)
 }

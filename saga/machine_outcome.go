@@ -37,7 +37,9 @@ func (m *machine) done(i int) {
 		what, status = moveUndone, stepUndone
 	}
 	m.note(what, i, m.in.steps[i].attempt, "")
-	m.in.steps[i].doubt = false
+	if status == stepDone {
+		m.in.steps[i].doubt = false
+	}
 	m.settle(i, status)
 	if i == m.p.pivot && status == stepDone {
 		m.in.deadline = 0
@@ -193,7 +195,7 @@ func (m *machine) again(i int, err error) {
 		if st.tries > 1 {
 			why = fmt.Sprintf("%s after %d attempts: %s", cause, st.tries, why)
 		}
-		m.note(moveRejected, i, st.attempt, why)
+		m.note(moveGaveUp, i, st.attempt, why)
 		m.giveUp(i, why)
 		return
 	}
@@ -292,12 +294,14 @@ func (m *machine) firstInHand() int {
 func (m *machine) cutShort() {
 	for _, i := range m.stepsInHand() {
 		st := &m.in.steps[i]
-		edge := i == m.p.pivot && !m.p.steps[i].undoes() && (st.status == stepDoing || st.doubt)
-		if edge || st.status != stepDoing && st.status != stepBetween {
+		if st.status != stepDoing && st.status != stepBetween {
+			continue
+		}
+		m.haunt(i)
+		if i == m.p.pivot && !m.p.steps[i].undoes() && (st.status == stepDoing || st.doubt) {
 			continue
 		}
 		st.doubt = st.doubt || st.status == stepDoing
-		m.haunt(i)
 		m.notDone(i)
 	}
 }

@@ -127,18 +127,22 @@ func (m *machine) asks(when func(any) bool) (bool, error) {
 
 // turn waits until a stage that is failing has settled, and turns to undoing.
 func (m *machine) turn() (on bool) {
+	settled := true
 	for _, i := range m.stepsInHand() {
-		st := &m.in.steps[i]
-		switch {
-		case st.status == stepDoing:
-			return false
-		case st.status != stepBetween:
-		case m.onTheEdge(i):
-			return false
+		switch m.in.steps[i].status {
+		case stepDoing:
+			settled = false
+		case stepBetween:
+			if m.haunt(i); m.onTheEdge(i) {
+				settled = false
+			} else {
+				m.notDone(i)
+			}
 		default:
-			m.haunt(i)
-			m.notDone(i)
 		}
+	}
+	if !settled {
+		return false
 	}
 	m.in.phase, m.in.failing, m.in.deadline = Undoing, false, 0
 	for i := range m.in.steps { // what was perhaps done before a crash, see haunt

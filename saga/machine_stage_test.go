@@ -1,12 +1,11 @@
 package saga
 
 import (
-	"strings"
+	"context"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/wherry-go/wherry"
 	"github.com/wherry-go/wherry/retry"
@@ -70,12 +69,25 @@ func TestS10_SiblingsSettleBeforeAnythingIsUndone(t *testing.T) {
 			require.Equal(t, []string{"a.undo"}, sends(out))
 		})
 	}
-	for name, doubt := range map[string]bool{"between attempts": false, "in doubt between attempts": true} {
+	for name, is := range map[string][2]bool{
+		"between attempts": {false, false}, "in doubt between attempts": {true, false},
+		"between, and another is out": {false, true}, "in doubt, and another is out": {true, true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			doubt, third := is[0], is[1]
 			d := both()
+			if third {
+				x := with(step("x"), func(s *Step[order]) { s.Timeout = time.Hour })
+				d.Steps[1].Parallel = []Step[order]{d.Steps[1].Parallel[0], d.Steps[1].Parallel[1], x}
+				d.Steps[1].Parallel[0], d.Steps[1].Parallel[2] = d.Steps[1].Parallel[2], d.Steps[1].Parallel[0]
+			}
 			d.Steps[1].Parallel[1].Idempotent = true
-			d.Steps[1].Parallel[0].Timeout = time.Hour
+			for _, i := range []int{0, len(d.Steps[1].Parallel) - 1} {
+				if i != 1 {
+					d.Steps[1].Parallel[i].Timeout = time.Hour
+				}
+			}
 			pl := newPlay(t, d)
 			pl.start()
 			pl.ok("a")
@@ -85,6 +97,14 @@ func TestS10_SiblingsSettleBeforeAnythingIsUndone(t *testing.T) {
 				pl.fail("c")
 			}
 			require.Equal(t, stepBetween, pl.status("c"))
+			if third {
+				require.Empty(t, pl.no("b"))
+				require.NotEqual(t, stepBetween, pl.status("c"), "it is settled at once, though x is out")
+				require.Empty(t, pl.later(time.Minute))
+				pl.no("x")
+				require.Equal(t, Undoing, pl.in.phase)
+				return
+			}
 			out := pl.no("b")
 			require.Equal(t, Undoing, pl.in.phase)
 			if doubt {
@@ -266,159 +286,109 @@ func TestS20_TheKeyIsTheSameForEveryAttempt(t *testing.T) {
 	require.Equal(t, first, second, "the attempt alone tells them apart")
 	pl.ok("a")
 	undo := pl.no("b")[0].op
-	require.Equal(t, Op{Saga: "orders", ID: "o-1", Step: "a", Undo: true, Attempt: 1}, undo)
+	require.Equal(t, Op{Saga: "orders", ID: "o-1", Step: "a", Undo: true, Done: true, Attempt: 1}, undo)
 }
 
-func TestS24_AQueuedStartWaitsUntilItIsAdmitted(t *testing.T) {
+// Local steps that do not wait for the commit may have been done before a crash,
+// and end otherwise when they are done again.
+func TestS19_WhatWasPerhapsDoneBeforeACrashIsUndone(t *testing.T) {
 	t.Parallel()
-	d := saga(step("a"))
-	d.Deadline = time.Minute
-	pl := newPlay(t, d)
-	require.Empty(t, pl.do(input{kind: inStart, payload: []byte(`{}`), queue: true}))
-	require.Equal(t, Queued, pl.in.phase)
-	require.Zero(t, pl.in.due())
-	pl.e.now = pl.e.now.Add(time.Hour)
-	require.Empty(t, pl.do(input{kind: inTick}))
-	require.Equal(t, []string{"a.do"}, sends(pl.do(input{kind: inAdmit})))
-	require.Equal(t, millis(pl.e.now.Add(10*time.Second)), pl.in.due())
-	require.Empty(t, pl.do(input{kind: inAdmit}), "once")
-	pl.later(time.Minute)
-	require.Equal(t, Undoing, pl.in.phase, "its deadline counts from there")
-}
-
-func TestS24_TheGateHoldsCommandsAndCostsNoAttempt(t *testing.T) {
-	t.Parallel()
-	b := with(step("b"), func(s *Step[order]) {
-		s.Idempotent, s.Retry = true, retry.Policy{Attempts: 2, Within: 30 * time.Second}
-	})
-	pl := newPlay(t, saga(step("a"), b))
-	var shut, shutA time.Time // the gates
-	pl.e.gate = func(step int) time.Time { return []time.Time{shutA, shut}[step] }
-	pl.start()
-	shut = pl.e.now.Add(time.Hour)
-	require.Empty(t, pl.ok("a"), "b is held")
-	require.Equal(t, stepBetween, pl.status("b"))
-	require.Zero(t, pl.op("b").Attempt)
-	require.Empty(t, pl.later(time.Hour-time.Millisecond))
-	require.Equal(t, []string{"b.do"}, sends(pl.later(time.Millisecond)))
-	for range 5 { // failures and timeouts while it is shut
-		shut = pl.e.now.Add(time.Hour)
-		require.Empty(t, pl.fail("b"))
-		require.Equal(t, []string{"b.do"}, sends(pl.later(time.Hour)))
-		shut = pl.e.now.Add(2 * time.Hour)
-		require.Empty(t, pl.later(10*time.Second))
-		require.True(t, pl.in.steps[1].doubt)
-		require.Equal(t, []string{"b.do"}, sends(pl.later(2*time.Hour-10*time.Second)))
+	d := saga(localStep("a"), localStep("b"), localStep("c"), with(localStep("d"), func(s *Step[order]) { s.Durable = true }), localStep("e"))
+	undone := func(pl *play) (all []string) {
+		for pl.in.phase == Undoing {
+			for _, e := range pl.do(input{kind: inGo}) {
+				all = append(all, e.op.Step)
+				require.True(t, e.op.Undo)
+				pl.ran(e.op.Step, nil)
+			}
+		}
+		require.Equal(t, Undone, pl.in.phase)
+		return all
 	}
-	require.Equal(t, Running, pl.in.phase)
-	require.Zero(t, pl.in.steps[1].tries)
-	pl.fail("b")
-	require.Equal(t, []string{"b.do"}, sends(pl.later(time.Second)))
-	pl.fail("b")
-	require.Equal(t, Undoing, pl.in.phase, "two attempts count")
-	shutA = pl.e.now.Add(time.Hour)
-	require.Empty(t, pl.ok("b"))
-	require.Equal(t, stepUndoWait, pl.status("a"), "an undo is a command too: it waits for the gate")
-	require.Equal(t, []string{"a.undo"}, sends(pl.later(time.Hour)))
-}
-
-func TestS26_WhatDoesNotDecodeOrPanicsIsAnErrorAndChangesNothing(t *testing.T) {
-	t.Parallel()
-	boom := func(order) string { panic("boom") }
-	build := with(step("b"), func(s *Step[order]) { s.Do = Call(method{Topic: "b.do"}, boom, nil) })
-	when := with(step("b"), func(s *Step[order]) { s.When = func(order) bool { panic("boom") } })
-	refuses := with(step("b"), func(s *Step[order]) { s.Do = emit("b.do").Key(boom) })
-	typed := with(step("b"), func(s *Step[order]) {
-		s.Do = Call(numbers{Topic: "b.do"}, func(order) int { return 1 }, nil)
-	})
 	for name, row := range map[string]struct {
-		b    Step[order]
-		last func(pl *play) []effect
-		says string
+		again  bool
+		err    error
+		undone []string
 	}{
-		"build panics":               {build, func(pl *play) []effect { return pl.input(okOf(pl, "a")) }, "boom"},
-		"when panics":                {when, func(pl *play) []effect { return pl.input(okOf(pl, "a")) }, "boom"},
-		"a key panics":               {refuses, func(pl *play) []effect { return pl.input(okOf(pl, "a")) }, "boom"},
-		"a reply that is no number":  {typed, func(pl *play) []effect { pl.ok("a"); return pl.input(okOf(pl, "b")) }, "decoding int"},
-		"an event that is no object": {with(step("b"), func(s *Step[order]) { s.Do = Await(success("b.done")) }), func(pl *play) []effect { pl.ok("a"); return pl.input(rubbish()) }, "b.done"},
-		"a local that panicked": {localStep("b"), func(pl *play) []effect {
-			pl.ok("a")
-			return pl.input(input{kind: inLocal, op: pl.op("b"), err: &wherry.RecordError{Cause: wherry.CausePanic, Err: errDown}})
-		}, "down"},
+		"refused":                 {false, wherry.Permanent(errDown), []string{"a"}},
+		"refused after a crash":   {true, wherry.Permanent(errDown), []string{"c", "b", "a"}},
+		"failed":                  {false, errDown, []string{"a"}},
+		"failed after a crash":    {true, errDown, []string{"c", "b", "a"}},
+		"too long after a crash":  {true, context.DeadlineExceeded, []string{"c", "b", "a"}},
+		"too long, and no crash ": {false, context.DeadlineExceeded, []string{"b", "a"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			pl := newPlay(t, saga(step("a"), row.b, step("c")))
+			pl := newPlay(t, d)
 			pl.start()
-			out := row.last(pl)
-			require.ErrorContains(t, pl.err, row.says)
-			require.Empty(t, out)
-			require.Equal(t, stepDone, pl.status("a"), "what came before is not lost")
-			require.Contains(t, []stepStatus{stepWaiting, stepDoing}, pl.status("b"))
-			require.Equal(t, []string{"first", "a ok"}, pl.state().Items)
-			require.True(t, pl.in.quarantine(pl.e.now, "inbox/0@7: "+pl.err.Error()))
-			require.Equal(t, Quarantined, pl.in.phase)
-			require.Equal(t, Running, pl.in.before)
-			require.Zero(t, pl.in.due(), "it waits for an operator")
-			require.Empty(t, pl.do(input{kind: inTick}))
-			require.Contains(t, pl.in.why, row.says)
-			require.Equal(t, []string{"c.do"}, sends(pl.verb(Complete, "")))
-			require.Equal(t, Running, pl.in.phase)
-			require.Empty(t, pl.in.why)
+			pl.ran("a", nil)
+			pl.e.again = row.again
+			pl.ran("b", row.err)
+			for pl.e.again = false; pl.in.phase == Running; pl.ran("b", row.err) {
+				pl.later(10 * time.Second)
+			}
+			require.Equal(t, row.undone, undone(pl), "but not what waited for a commit")
 		})
 	}
-}
-
-type numbers = intMethod
-
-func okOf(pl *play, step string) input {
-	return input{kind: inReply, op: pl.op(step), record: answer(step+" ok", "")}
-}
-
-func rubbish() input {
-	return input{kind: inEvent, record: &kgo.Record{Topic: "b.done", Key: []byte("o-1"), Value: []byte("[")}}
-}
-
-func TestS26_AStartOfWhichTheFirstStepIsPoisonHasStarted(t *testing.T) {
-	t.Parallel()
-	pl := newPlay(t, saga(with(step("a"), func(s *Step[order]) { s.When = func(o order) bool { return o.Items[7] == "" } })))
-	pl.input(input{kind: inStart, payload: []byte(`{"plan":"gold"}`)})
-	require.ErrorContains(t, pl.err, "index out of range")
-	require.Equal(t, Running, pl.in.phase)
-	require.Equal(t, "gold", pl.state().Plan, "its state is not lost")
-	require.True(t, pl.in.quarantine(pl.e.now, pl.err.Error()))
-	pl.input(input{kind: inVerb, verb: verb{name: Resume}})
-	require.Error(t, pl.err, "it is tried again")
-	require.True(t, pl.in.quarantine(pl.e.now, pl.err.Error()))
-	require.Empty(t, pl.verb(Skip, ""))
-	require.Equal(t, Done, pl.in.phase)
-
-	pl.in = &instance{id: "o-2"}
-	pl.input(input{kind: inStart, payload: []byte(`rubbish`)})
-	require.Error(t, pl.err)
-	require.Equal(t, `rubbish`, string(pl.in.raw))
-	require.True(t, pl.in.quarantine(pl.e.now, pl.err.Error()))
-	require.Contains(t, pl.refused(Retry, "nobody"), "no step")
-}
-
-func TestS26_WhereThereIsNoSagaThereIsNothingToQuarantine(t *testing.T) {
-	t.Parallel()
-	for _, phase := range []Phase{0, Early, Done, Undone} {
-		in := &instance{phase: phase}
-		require.False(t, in.quarantine(time.Now(), "why"))
-		require.Equal(t, &instance{phase: phase}, in)
-	}
-}
-
-func TestS26_RepliesAreTakenInWhileItIsQuarantined(t *testing.T) {
-	t.Parallel()
-	pl := newPlay(t, both())
+	pl := newPlay(t, d)
 	pl.start()
-	pl.ok("a")
-	require.True(t, pl.in.quarantine(pl.e.now, "poison"))
-	require.Empty(t, pl.no("b"))
-	require.Empty(t, pl.ok("c"))
-	require.Equal(t, "poison", pl.in.why)
-	require.Equal(t, []string{"c.undo"}, sends(pl.verb(Resume, "")))
-	require.True(t, strings.HasPrefix(pl.in.why, "b.do: sold-out"), pl.in.why)
+	pl.e.again = true
+	pl.ran("a", nil)
+	pl.e.again = false
+	pl.ran("b", nil)
+	pl.ran("c", wherry.Permanent(errDown))
+	require.Equal(t, []string{"b", "a"}, undone(pl), "a success is one")
+}
+
+func TestS19_ALocalPivotWaitsForWhatWasBeforeIt(t *testing.T) {
+	t.Parallel()
+	p := Step[order]{Name: "p", Do: Do(nothing), Pivot: true}
+	pl := newPlay(t, saga(localStep("a"), p))
+	require.False(t, pl.start()[0].durable)
+	require.True(t, pl.ran("a", nil)[0].durable)
+	pl = newPlay(t, saga(p))
+	require.False(t, pl.start()[0].durable, "there is nothing")
+}
+
+// It is the same where such a step is cut off, or not even begun this time.
+func TestS19_ALocalStepThatIsNotTriedAgainAfterACrashIsInDoubt(t *testing.T) {
+	t.Parallel()
+	slow := with(localStep("b"), func(s *Step[order]) { s.Retry = retry.Policy{Initial: time.Minute} })
+	for name, run := range map[string]func(t *testing.T, again bool) *play{
+		"by the deadline": func(t *testing.T, again bool) *play {
+			d := saga(slow)
+			d.Deadline = time.Minute
+			pl := newPlay(t, d)
+			pl.start()
+			pl.ran("b", errDown)
+			pl.e.now, pl.e.again = pl.e.now.Add(time.Minute), again
+			pl.do(input{kind: inTick})
+			return pl
+		},
+		"by the gate": func(t *testing.T, again bool) *play {
+			pl := newPlay(t, saga(step("a"), slow))
+			pl.start()
+			pl.e.gate = func(int) time.Time { return pl.e.now.Add(time.Hour) }
+			pl.e.again = again
+			pl.ok("a")
+			pl.e.again, pl.e.gate = false, nil
+			pl.verb(Cancel, "")
+			return pl
+		},
+		"by a sibling": func(t *testing.T, again bool) *play {
+			pl := newPlay(t, saga(Step[order]{Name: "g", Parallel: []Step[order]{with(step("a"), func(s *Step[order]) { s.Timeout = 2 * time.Minute }), slow}}))
+			pl.start()
+			pl.do(input{kind: inGo})
+			pl.ran("b", errDown)
+			pl.e.now, pl.e.again = pl.e.now.Add(2*time.Minute), again // both are due
+			pl.do(input{kind: inTick})
+			return pl
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.Equal(t, stepRejected, run(t, false).status("b"))
+			require.Equal(t, stepUndoing, run(t, true).status("b"))
+		})
+	}
 }

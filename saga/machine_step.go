@@ -94,7 +94,8 @@ func (m *machine) isOut(i int) bool {
 }
 
 func (m *machine) op(i int) Op {
-	return Op{Saga: m.p.name, ID: m.in.id, Step: m.p.steps[i].name, Undo: m.undoing(), Attempt: int(m.in.steps[i].attempt)}
+	st, undo := &m.in.steps[i], m.undoing()
+	return Op{Saga: m.p.name, ID: m.in.id, Step: m.p.steps[i].name, Undo: undo, Done: undo && !st.doubt, Attempt: int(st.attempt)}
 }
 
 func (m *machine) send(i int, a act) error {

@@ -36,6 +36,7 @@ const maxTold = 256 << 10
 func newDesk(name string, all []Outline) (*desk, error) {
 	d := &desk{name: name, questions: questions(name), outlines: map[int][]byte{}, waits: map[string][]reqreply.Asker[told]{}}
 	for _, o := range all {
+		o.Mermaid = "" // which nobody asks an owner for
 		b, err := json.Marshal(o)
 		if err != nil {
 			return nil, err
@@ -44,7 +45,10 @@ func newDesk(name string, all []Outline) (*desk, error) {
 	}
 	d.routes = map[kind]wherry.Route{
 		kindQuery: d.questions.Handler(d.question),
-		kindVerb:  demands(name).Handler(func(ctx context.Context, _ demand) (verdict, error) { return askedFrom(ctx).verdict, nil }),
+		kindVerb: demands(name).Handler(func(ctx context.Context, _ demand) (verdict, error) {
+			a := askedFrom(ctx)
+			return a.verdict, a.failed()
+		}),
 	}
 	return d, nil
 }
@@ -56,10 +60,19 @@ func (d *desk) prepare(setup *wherry.Setup) error {
 
 // asked is what an answer is made of.
 type asked struct {
+	fault     error // the saga cannot be read
 	in        *instance
 	ended     *endedInfo
 	partition int32
 	verdict   verdict
+}
+
+// failed is the answer where the saga cannot be read.
+func (a *asked) failed() error {
+	if a.fault == nil {
+		return nil
+	}
+	return &reqreply.Error{Code: string(wherry.CauseUndecodable), Message: a.fault.Error()}
 }
 
 type askedKey struct{}
@@ -79,6 +92,11 @@ func (d *desk) answer(ctx context.Context, r *kgo.Record, in *instance, ended *e
 	return d.routes[kindQuery].Handler(ctx, r)
 }
 
+// unreadable answers a query or a verb for a saga that cannot be read.
+func (d *desk) unreadable(ctx context.Context, r *kgo.Record, k kind, fault error) error {
+	return d.routes[k].Handler(context.WithValue(ctx, askedKey{}, &asked{fault: fault}), r)
+}
+
 // answerVerb answers a record of kind verb, refused "" where it was applied. It
 // is the last thing that is staged for it.
 func (d *desk) answerVerb(ctx context.Context, r *kgo.Record, refused string) error {
@@ -95,6 +113,8 @@ func readVerb(r *kgo.Record) (verb, error) {
 func (d *desk) question(ctx context.Context, q question) (told, error) {
 	a := askedFrom(ctx)
 	switch in := a.in; {
+	case a.fault != nil:
+		return told{}, a.failed()
 	case in != nil && in.phase != 0 && (!q.Wait || in.phase.Ended()):
 		return told{encodeInstance(in), d.outlines[in.version]}, nil
 	case in != nil && in.phase > Early:

@@ -190,11 +190,11 @@ func (s *shell) clients(caller *reqreply.Caller) (err error) {
 
 // publishOutlines writes the Outlines into the state topic. They are for people:
 // where it fails that is logged.
-func (s *shell) publishOutlines(ctx context.Context, cl *kgo.Client) {
+func (s *shell) publishOutlines(ctx context.Context) {
 	for _, o := range s.inspector.known {
 		r, err := o.record()
 		if err == nil {
-			err = cl.ProduceSync(ctx, r).FirstErr()
+			err = s.tell(ctx, r)
 		}
 		if err != nil && ctx.Err() == nil {
 			s.log.WarnContext(ctx, "saga: the outline of the definition was not written, so the command shows no names of steps", "version", o.Version, "error", err)
@@ -212,3 +212,18 @@ func (s *shell) answered(ctx context.Context, r *kgo.Record, _ *instance, refuse
 }
 
 func (s *shell) settled(ctx context.Context, in *instance) error { return s.desk.settled(ctx, in) }
+
+// unreadable is what becomes of an input for a saga whose record cannot be read, or
+// not now: who asks is told, and it can be purged.
+func (s *shell) unreadable(ctx context.Context, r *kgo.Record, m message, fault error) error {
+	if e, ok := errors.AsType[*wherry.RecordError](fault); !ok || e.Cause != wherry.CauseUndecodable || m.kind != kindQuery && m.kind != kindVerb {
+		return fault
+	}
+	if v, err := readVerb(r); m.kind == kindVerb && err == nil && v.name == Purge {
+		if err := s.table.Delete(ctx, m.id); err != nil {
+			return err
+		}
+		return s.desk.answerVerb(ctx, r, "")
+	}
+	return s.desk.unreadable(ctx, r, m.kind, fault)
+}

@@ -61,7 +61,7 @@ func (s *shell) serve(ctx context.Context, ready func()) error {
 		return err
 	}
 	defer unregister()
-	s.publishOutlines(ctx, cl)
+	s.publishOutlines(ctx)
 	_, release, err := s.inspector.hold(ctx)
 	if err != nil {
 		return err

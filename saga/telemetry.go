@@ -209,7 +209,7 @@ func (in *instruments) local(ctx context.Context, handler context.Context, op Op
 // carry puts the saga's trace into what it sends: that of the span in ctx, or else
 // what it was started with.
 func (in *instruments) carry(ctx context.Context, r *kgo.Record, started string) {
-	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() && sc.IsRemote() == false {
+	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() && !sc.IsRemote() {
 		in.propagator.Inject(ctx, kotel.NewRecordCarrier(r))
 	}
 	if started != "" && !slices.ContainsFunc(r.Headers, func(h kgo.RecordHeader) bool { return strings.EqualFold(h.Key, traceparent) }) {

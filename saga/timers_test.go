@@ -36,7 +36,7 @@ func TestS18_TimersAreNeverEarlyAndTheirLatenessIsMeasured(t *testing.T) {
 	kafkatest.Test(t, nil, func(t *testing.T, k *kafkatest.Cluster) {
 		var l diary
 		e := engine(t, k, trip(saga.Step[order]{
-			Name: "a", Do: l.fail("a", failed, failed, nil), NoUndo: true,
+			Name: "a", Do: l.fail("a", errFailed, errFailed, nil), NoUndo: true,
 			Retry: retry.Policy{Attempts: 5, Initial: time.Hour},
 		}))
 		e.Gate.After = -1 // all of them fail
@@ -75,7 +75,7 @@ func TestS18_TimersOutliveTheirOwner(t *testing.T) {
 			t.Parallel()
 			kafkatest.Test(t, nil, func(t *testing.T, k *kafkatest.Cluster) {
 				var l diary
-				def := trip(saga.Step[order]{Name: "a", Do: l.fail("a", failed, nil), NoUndo: true, Retry: retry.Policy{Initial: time.Hour}})
+				def := trip(saga.Step[order]{Name: "a", Do: l.fail("a", errFailed, nil), NoUndo: true, Retry: retry.Policy{Initial: time.Hour}})
 				first := engine(t, k, def)
 				stop := kafkatest.Run(t, first)
 				require.NoError(t, first.Start(t.Context(), "o-1", order{}))
@@ -101,7 +101,7 @@ func TestS18_ATickThatIsLostComesAgain(t *testing.T) {
 		var l diary
 		e := &saga.Engine[order]{
 			Client:      k.Client(t, kgo.ClientID("engine"), kgo.RecordDeliveryTimeout(2*time.Second)),
-			Definitions: []saga.Definition[order]{trip(saga.Step[order]{Name: "a", Do: l.fail("a", failed, nil), NoUndo: true, Retry: retry.Policy{Initial: time.Minute}})},
+			Definitions: []saga.Definition[order]{trip(saga.Step[order]{Name: "a", Do: l.fail("a", errFailed, nil), NoUndo: true, Retry: retry.Policy{Initial: time.Minute}})},
 		}
 		kafkatest.Run(t, e)
 		require.NoError(t, e.Start(t.Context(), "o-1", order{}))
@@ -135,7 +135,7 @@ func TestS18_TimeLimits(t *testing.T) {
 		require.Equal(t, []string{"a", "hang 1", "undo b", "undo a"}, l.of("o-1"), "an unknown outcome is undone too")
 		require.Equal(t, saga.Undone, lastOf(t, k, "trip")["o-1"].Phase)
 
-		whole := trip(l.step("a"), saga.Step[order]{Name: "b", Do: l.fail("b", failed), Undo: l.undo("b"), Retry: retry.Policy{Attempts: retry.Forever, Initial: 20 * time.Minute}})
+		whole := trip(l.step("a"), saga.Step[order]{Name: "b", Do: l.fail("b", errFailed), Undo: l.undo("b"), Retry: retry.Policy{Attempts: retry.Forever, Initial: 20 * time.Minute}})
 		whole.Name, whole.Deadline = "whole", time.Hour
 		e = engine(t, k, whole)
 		kafkatest.Run(t, e)
@@ -158,9 +158,9 @@ func TestS9_AnUndoThatFailsIsTriedForEverAndTold(t *testing.T) {
 				if works {
 					return nil
 				}
-				return failed
+				return errFailed
 			})},
-			saga.Step[order]{Name: "b", Do: l.fail("b", refused), NoUndo: true, Retry: once},
+			saga.Step[order]{Name: "b", Do: l.fail("b", errRefused), NoUndo: true, Retry: once},
 		)
 		e := engine(t, k, def)
 		var told []saga.Stuck

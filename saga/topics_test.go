@@ -87,7 +87,7 @@ func TestS3_GrowingATopicSplitsNoSaga(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t)
 	var l diary
-	def := trip(l.step("a"), saga.Step[order]{Name: "b", Do: l.fail("b", failed, nil), NoUndo: true, Retry: retry.Policy{Initial: 50 * time.Millisecond}})
+	def := trip(l.step("a"), saga.Step[order]{Name: "b", Do: l.fail("b", errFailed, nil), NoUndo: true, Retry: retry.Policy{Initial: 50 * time.Millisecond}})
 	first := engine(t, k, def)
 	first.Topics.Partitions = 2
 	stop := kafkatest.Run(t, first)
@@ -101,6 +101,12 @@ func TestS3_GrowingATopicSplitsNoSaga(t *testing.T) {
 		resp, err := adm.UpdatePartitions(t.Context(), 8, topic)
 		require.NoError(t, err)
 		require.NoError(t, resp.Error())
+		await(t, "all brokers know it", func() bool {
+			cl := k.Client(t)
+			defer cl.Close()
+			found, err := kadm.NewClient(cl).ListTopics(t.Context(), topic)
+			return err == nil && len(found[topic].Partitions) == 8
+		})
 	}
 	grow("trip.saga.inbox")
 	err := engine(t, k, def).Run(t.Context())

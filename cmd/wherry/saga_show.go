@@ -91,10 +91,7 @@ func withSaga(ctx context.Context, conn *connection, flags *flag.FlagSet, topic 
 func inTopic(ctx context.Context, i *saga.Inspector, id string) (found saga.Snapshot, err error) {
 	err = fmt.Errorf("saga %s: %q: %w", i.Name, id, saga.ErrNotFound)
 	for s, bad := range i.List(ctx, saga.Filter{}) {
-		switch {
-		case s.ID == "":
-			return s, bad
-		case s.ID == id:
+		if s.ID == "" || s.ID == id {
 			return s, bad
 		}
 	}

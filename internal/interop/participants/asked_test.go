@@ -283,6 +283,8 @@ func TestS31_DoAndUndoInAnyOrder(t *testing.T) {
 	t.Parallel()
 	k := kafkatest.NewCluster(t, stockTopics...)
 	var s stockroom
+	// Where the one that stops is not heard to leave, the other waits not longer.
+	session := []kgo.Opt{kgo.SessionTimeout(6 * time.Second), kgo.HeartbeatInterval(500 * time.Millisecond)}
 	moody := func(op saga.Op) error {
 		if rand.IntN(4) == 0 {
 			return &reqreply.Error{Code: "moody"}
@@ -290,8 +292,8 @@ func TestS31_DoAndUndoInAnyOrder(t *testing.T) {
 		return nil
 	}
 	s.fail.Store(&moody)
-	stop := kafkatest.Run(t, s.consumer(k.Client(t)))
-	cl := k.Client(t)
+	stop := kafkatest.Run(t, s.consumer(k.Client(t), session...))
+	cl := k.Client(t) // another process
 	const sagas, each = 100, 8
 	send := func(from, to int) {
 		for i := from; i < to; i++ {
@@ -309,7 +311,7 @@ func TestS31_DoAndUndoInAnyOrder(t *testing.T) {
 		require.NoError(t, cl.Flush(t.Context()))
 	}
 	send(0, sagas/2)
-	second := s.consumer(k.Client(t))
+	second := s.consumer(k.Client(t), session...)
 	kafkatest.Run(t, second)
 	send(sagas/2, sagas)
 	require.NoError(t, stop())
@@ -325,6 +327,7 @@ func TestS31_DoAndUndoInAnyOrder(t *testing.T) {
 	for i := range sagas { // as a saga does: until it is answered
 		id := fmt.Sprint("o-", i)
 		for attempt := each; !undone[id]; attempt++ {
+			require.Less(t, attempt, 100*each, "moody, not stubborn")
 			_, err := askStock(t, k, undoReserve(id, attempt))
 			undone[id] = err == nil
 		}
