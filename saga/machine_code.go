@@ -59,12 +59,16 @@ func (m *machine) adopt() error {
 	return m.advance()
 }
 
-// feed takes in what was kept, and what waits still.
+// feed takes in what was kept and is for a step in hand; what is for one that is
+// to come waits on.
 func (m *machine) feed() error {
 	for _, w := range m.in.events {
 		n := slices.IndexFunc(m.in.events, func(o waiting) bool { return o.hash() == w.hash() })
 		if n < 0 {
 			continue // a step that has just begun has had it
+		}
+		if _, _, ok := m.awaitedBy(w); w.step == "" && !ok {
+			continue
 		}
 		m.drop(n)
 		m.keep() // a fault of w takes w along, and nothing else

@@ -31,7 +31,7 @@ func (m *machine) happens(i input) error {
 
 // event takes in an event: for a step in hand, or for one that is to come.
 func (m *machine) event(w waiting) error {
-	in, r := m.in, w.record()
+	in := m.in
 	if in.phase.Ended() {
 		return nil
 	}
@@ -39,17 +39,11 @@ func (m *machine) event(w waiting) error {
 		m.ignoreEvent(w, "again")
 		return nil
 	}
-	for i := range in.steps {
-		undo := m.undoing()
-		if !m.inHand(i, undo) {
-			continue
+	if i, o, ok := m.awaitedBy(w); ok {
+		if err := m.outcome(i, o, w); err != nil {
+			return err
 		}
-		if o, ok := m.p.steps[i].act(undo).match(in.id, r); ok {
-			if err := m.outcome(i, o, w); err != nil {
-				return err
-			}
-			return m.advance()
-		}
+		return m.advance()
 	}
 	switch {
 	case !m.toCome(w):
@@ -65,6 +59,20 @@ func (m *machine) event(w waiting) error {
 		}
 	}
 	return nil
+}
+
+// awaitedBy returns the step in hand that an event ends, if there is one.
+func (m *machine) awaitedBy(w waiting) (i int, o outcome, ok bool) {
+	r, undo := w.record(), m.undoing()
+	for i := range m.in.steps {
+		if !m.inHand(i, undo) {
+			continue
+		}
+		if o, ok := m.p.steps[i].act(undo).match(m.in.id, r); ok {
+			return i, o, true
+		}
+	}
+	return -1, o, false
 }
 
 func (m *machine) ignoreEvent(w waiting, why string) {

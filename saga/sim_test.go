@@ -266,7 +266,7 @@ func (w *world) chaos() {
 		w.operate()
 	case n < 98:
 		w.unasked()
-	case n < 99:
+	case n < 99 && !w.keeps():
 		w.pl.in = w.pl.in.again()
 		w.pl.in.quarantine(w.pl.e.now, "poison")
 	}
