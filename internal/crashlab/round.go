@@ -64,7 +64,7 @@ type Result struct {
 	Brokers  int            `json:"brokers"` // that were killed
 	Samples  int            `json:"samples"`
 	Ends     map[string]int `json:"ends,omitempty"` // of sagas, by how they ended
-	Plan     int            `json:"plan"` // the number of the next death
+	Plan     int            `json:"plan"`           // the number of the next death
 	Findings []string       `json:"findings"`
 	Error    string         `json:"error,omitempty"` // of the laboratory itself
 }
