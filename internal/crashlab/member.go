@@ -36,6 +36,8 @@ type Member struct {
 	Variant Variant
 	Session time.Duration // of the group
 	Logger  *slog.Logger
+	// MaxActive is how many sagas of a partition may be active, 0 for any number.
+	MaxActive int
 }
 
 // A Subject handles the workload as a member of its group until ctx ends, and

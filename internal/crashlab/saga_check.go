@@ -211,15 +211,15 @@ func (c *sagaChecker) life(s *sagaSeen) {
 				c.find("held", "saga %s is %s at %s: %s", s.id, r.Phase, r.At, lastNote(r))
 			}
 		case before == nil:
+		case before.Deleted && !r.Deleted:
+			c.find("ended twice", "saga %s is %s at %s, and was forgotten before, at %s", s.id, r.Phase, r.At, before.At)
+		case before.Deleted:
 		case before.Ended && !r.Deleted:
 			c.find("ended twice", "saga %s is %s at %s, and was %s before, at %s", s.id, r.Phase, r.At, before.Phase, before.At)
 		case !before.Ended && r.Deleted:
 			c.find("lost", "saga %s was deleted at %s before it had ended", s.id, r.At)
 		case !r.Deleted && (r.Moves < before.Moves || r.Moves == before.Moves && !s.Gated), before.Phase == "undoing" && r.Phase == "running":
 			c.find("back", "saga %s has gone back at %s: it is %s after %d transitions, and was %s after %d at %s", s.id, r.At, r.Phase, r.Moves, before.Phase, before.Moves, before.At)
-		}
-		if r.Deleted {
-			break
 		}
 		before = r
 	}

@@ -133,6 +133,14 @@ func TestCheckSagas_FindsEachThingThatMustNotBe(t *testing.T) {
 			again.Moves++
 			l.States = append(l.States, again)
 		}, []string{"ended twice"}},
+		{"it is forgotten too early", func(l *SagaLog) {
+			r := ended(l, donePhase, nil)
+			*r = SagaRecord{ID: r.ID, At: r.At, Deleted: true}
+		}, []string{"lost", "open"}},
+		{"it comes again after it was forgotten", func(l *SagaLog) {
+			again := *ended(l, donePhase, nil)
+			l.States = append(l.States, SagaRecord{ID: again.ID, Deleted: true}, again)
+		}, []string{"ended twice"}},
 		{"it goes back", func(l *SagaLog) {
 			r := *ended(l, undonePhase, nil)
 			for i := range l.States {

@@ -173,9 +173,10 @@ func deedOf(op saga.Op, kind DeedKind, process string) Deed {
 func (t sagaTopics) engine(m Member, cl *kgo.Client, l *locals) *saga.Engine[SagaState] {
 	e := &saga.Engine[SagaState]{
 		Client: cl, Definitions: []saga.Definition[SagaState]{t.definition(m.Seed, l)},
-		Topics: wherry.TopicSpec{Partitions: Partitions}, Gate: saga.Gate{After: -1}, Logger: m.Logger,
+		Topics: wherry.TopicSpec{Partitions: Partitions}, Gate: saga.Gate{After: -1}, MaxActive: m.MaxActive, Logger: m.Logger,
 	}
-	if SettingsOf(m.Seed).Gated {
+	settings := SettingsOf(m.Seed)
+	if e.Retention = settings.Retention; settings.Gated {
 		e.Gate.After = 8
 	}
 	return e

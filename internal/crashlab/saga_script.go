@@ -118,6 +118,7 @@ type SagaSettings struct {
 	Deadline  time.Duration // of each saga; 0 is none
 	PivotUndo bool          // the pivot has an Undo; without one it is asked for until there is an answer
 	Gated     bool          // commands are held while all of a step fails
+	Retention time.Duration // how long it is known how a saga ended
 }
 
 // SettingsOf returns the settings of a run.
@@ -125,6 +126,9 @@ func SettingsOf(seed uint64) (s SagaSettings) {
 	s.PivotUndo, s.Gated = seed%2 == 0, seed%4 == 1
 	if seed%3 == 0 {
 		s.Deadline = 3500 * time.Millisecond
+	}
+	if s.Retention = time.Hour; seed%7 == 0 {
+		s.Retention = 40 * time.Second
 	}
 	return s
 }
@@ -156,7 +160,7 @@ func ScriptOf(seed uint64, n int) Script {
 	r := rand.New(rand.NewPCG(seed^0x5a9a, uint64(n)))
 	s := Script{
 		SagaSettings: SettingsOf(seed),
-		N:            n, Event: r.IntN(4) == 0, Again: r.IntN(8) == 0, Skip: r.IntN(5) == 0,
+		N:            n, Event: r.IntN(4) == 0, Again: r.IntN(8) == 0 && seed%7 != 0, Skip: r.IntN(5) == 0,
 		Do: map[string]Answer{}, Undo: map[string]Answer{},
 	}
 	odd := []int{0, 15, 15, 30}[r.IntN(4)] // percent of a step's going wrong

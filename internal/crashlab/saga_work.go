@@ -91,18 +91,21 @@ func (w *sagaWork) Send(ctx context.Context, n int, acked func(error)) {
 }
 
 func (w *sagaWork) start(ctx context.Context, s Script) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
 	for {
-		try, cancel := context.WithTimeout(ctx, 20*time.Second)
 		if s.Event {
 			r := &kgo.Record{Topic: w.topics.orders(), Key: []byte(SagaID(s.N)), Value: encoded(sagaOrder{s.N, s.Skip})}
-			err = w.reader.Client.ProduceSync(try, r).FirstErr()
+			err = w.reader.Client.ProduceSync(ctx, r).FirstErr()
 		} else {
-			err = w.starts.Start(try, SagaID(s.N), SagaState{N: s.N, Skip: s.Skip})
+			err = w.starts.Start(ctx, SagaID(s.N), SagaState{N: s.N, Skip: s.Skip})
 		}
-		late := try.Err() != nil
-		cancel()
-		if err == nil || ctx.Err() != nil || !late {
+		if err == nil || ctx.Err() != nil {
 			return err
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
 		}
 	}
 }

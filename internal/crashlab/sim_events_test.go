@@ -84,7 +84,9 @@ func (s *sim) fault() (over func()) {
 		s.tell("%s waits %v for %s", m.Name, d, kind.Name())
 		return s.k.Delay(s.t, which, d).Remove
 	case p < 82:
-		for refusals[kind] == nil {
+		// A fetch that is refused is not in the session that the broker keeps, and
+		// with many of them a client comes to ask for ever for what it has.
+		for refusals[kind] == nil || kind == kmsg.Fetch && s.variant == Sagas {
 			kind = draw(s, kinds)
 		}
 		err := draw(s, refusals[kind])
