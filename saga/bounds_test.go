@@ -58,6 +58,7 @@ func TestS24_SagasOverTheLimitWaitInOrder(t *testing.T) {
 func TestS24_TheGateHoldsASagasAttemptsInAnOutage(t *testing.T) {
 	t.Parallel()
 	kafkatest.Test(t, nil, func(t *testing.T, k *kafkatest.Cluster) {
+		k.WallLimit(3 * time.Minute)
 		var calls, undone atomic.Int64
 		var works atomic.Bool
 		def := trip(
@@ -107,6 +108,7 @@ func TestS24_TheGateHoldsASagasAttemptsInAnOutage(t *testing.T) {
 func TestS25_AStartOfWhatHasEnded(t *testing.T) {
 	t.Parallel()
 	kafkatest.Test(t, nil, func(t *testing.T, k *kafkatest.Cluster) {
+		k.WallLimit(3 * time.Minute)
 		var l diary
 		def := trip(saga.Step[order]{Name: "a", Do: l.do("a"), NoUndo: true})
 		e := engine(t, k, def)

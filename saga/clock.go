@@ -36,14 +36,19 @@ func (c *clock) wake() {
 	}
 }
 
-// add begins to look after the index of a partition, in place of an earlier one.
-func (c *clock) add(x *index) {
+// owns begins to look after the index of a partition, or ends it.
+func (c *clock) owns(x *index, yes bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.indexes[x.partition] = x
+	switch {
+	case yes:
+		c.indexes[x.partition] = x
+	case c.indexes[x.partition] == x:
+		delete(c.indexes, x.partition)
+	}
 }
 
-// of returns the index of a partition, nil if there never was one.
+// of returns the index of a partition, nil if it is not owned.
 func (c *clock) of(partition int32) *index {
 	c.mu.Lock()
 	defer c.mu.Unlock()

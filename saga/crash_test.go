@@ -3,6 +3,7 @@ package saga_test
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -62,7 +63,7 @@ func TestS14_CrashAtAnyRequest(t *testing.T) {
 }
 
 func crashAt(t *testing.T, k *kafkatest.Cluster, r kafkatest.Requests, after bool) {
-	k.WallLimit(100 * time.Second)
+	k.WallLimit(3 * time.Minute)
 	var l diary
 	kafkatest.Run(t, &wherry.Consumer{Client: k.Client(t), Group: "asked", Handlers: []wherry.Route{
 		asked.HandlerUndo(func(_ context.Context, o order) (order, error) { return o, nil }),
@@ -78,7 +79,7 @@ func crashAt(t *testing.T, k *kafkatest.Cluster, r kafkatest.Requests, after boo
 	}
 	starter := newEngine("starter")
 	for i := range n / 2 {
-		require.NoError(t, starter.Start(t.Context(), fmt.Sprint(i), order{Total: i}))
+		require.NoError(t, starter.Start(t.Context(), strconv.Itoa(i), order{Total: i}))
 	}
 	r.Client = "first"
 	crash := k.Crash
@@ -91,7 +92,7 @@ func crashAt(t *testing.T, k *kafkatest.Cluster, r kafkatest.Requests, after boo
 	first := newEngine("first")
 	go func() { end <- first.Run(ctx) }()
 	for i := n / 2; i < n; i++ {
-		require.NoError(t, starter.Start(t.Context(), fmt.Sprint(i), order{Total: i}))
+		require.NoError(t, starter.Start(t.Context(), strconv.Itoa(i), order{Total: i}))
 		k.Sleep(t, 700*time.Millisecond)
 	}
 	k.Sleep(t, 5*time.Second)
@@ -107,7 +108,7 @@ func crashAt(t *testing.T, k *kafkatest.Cluster, r kafkatest.Requests, after boo
 
 	all := lastOf(t, k, "trip")
 	for i := range n {
-		id := fmt.Sprint(i)
+		id := strconv.Itoa(i)
 		want := saga.Done
 		if i%3 == 0 {
 			want = saga.Undone
@@ -117,7 +118,7 @@ func crashAt(t *testing.T, k *kafkatest.Cluster, r kafkatest.Requests, after boo
 	require.Equal(t, onceEach(n, func(int) bool { return true }), count(read(t, k, "told")))
 	require.Equal(t, onceEach(n, func(i int) bool { return i%3 == 0 }), count(read(t, k, "cancelled")))
 	for i := range n {
-		got := l.of(fmt.Sprint(i))
+		got := l.of(strconv.Itoa(i))
 		undone := indexes(got, "undo b", "undo a")
 		if i%3 != 0 {
 			require.Equal(t, []int{-1, -1}, undone)
@@ -142,7 +143,7 @@ func onceEach(n int, which func(int) bool) map[string]int {
 	all := map[string]int{}
 	for i := range n {
 		if which(i) {
-			all[fmt.Sprint(i)] = 1
+			all[strconv.Itoa(i)] = 1
 		}
 	}
 	return all

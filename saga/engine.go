@@ -203,9 +203,7 @@ func (e *Engine[S]) make() (*shell, error) {
 		Topic: stateTopic(s.name), Codec: raw{},
 		Spec: TopicSpecs(s.name, s.spec)[1],
 		Index: func(partition int32) wherry.TableIndex {
-			x := newIndex(partition, s.clock.wake, s.ended, func(version int) bool { return s.plans[version] != nil })
-			s.clock.add(x)
-			return x
+			return newIndex(partition, s.clock, s.ended, func(version int) bool { return s.plans[version] != nil })
 		},
 	}
 	s.table.Spec.Partitions = 0

@@ -135,6 +135,7 @@ func TestS23_AnEventBeforeItsTimeWaits(t *testing.T) {
 func TestS23_AnEventThatWaitsForTooLongIsADeadLetter(t *testing.T) {
 	t.Parallel()
 	kafkatest.Test(t, payingTopics, func(t *testing.T, k *kafkatest.Cluster) {
+		k.WallLimit(3 * time.Minute)
 		var l diary
 		e := engine(t, k, paying(&l))
 		e.EventTTL = 10 * time.Minute

@@ -3,8 +3,6 @@ package saga
 import (
 	"cmp"
 	"container/heap"
-	"hash/maphash"
-	"slices"
 	"sync"
 	"time"
 
@@ -17,6 +15,7 @@ import (
 // one wherever two are held.
 type index struct {
 	partition int32
+	owns      func(x *index, yes bool)
 	wake      func()                 // there is something to be done that the clock does not know of
 	ends      func(p Phase)          // a saga ended just now
 	known     func(version int) bool // there is code for it
@@ -54,23 +53,10 @@ type entry struct {
 	events   uint16
 }
 
-// digest stands for an id in memory.
-type digest [2]uint64
-
-var digestSeeds = [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
-
-func digestOf(id string) digest {
-	return digest{maphash.String(digestSeeds[0], id), maphash.String(digestSeeds[1], id)}
-}
-
-// ending is what is kept of a saga that has ended.
-type ending struct {
-	from uint64 // hash of what it was started with
-	at   int64  // when, in milliseconds; negative for Undone
-}
-
-func newIndex(partition int32, wake func(), ends func(Phase), known func(version int) bool) *index {
-	x := &index{partition: partition, wake: wake, ends: ends, known: known}
+// newIndex returns the index of a partition, which tells the clock c of itself
+// while it is owned.
+func newIndex(partition int32, c *clock, ends func(Phase), known func(version int) bool) *index {
+	x := &index{partition: partition, owns: c.owns, wake: c.wake, ends: ends, known: known}
 	x.Reset()
 	return x
 }
@@ -95,6 +81,7 @@ func (x *index) Owned(yes bool) {
 		}
 	}
 	x.mu.Unlock()
+	x.owns(x, yes)
 	x.wake()
 }
 
@@ -233,32 +220,6 @@ func (x *index) plan(e *entry, at int64) {
 	}
 }
 
-// lookupEnded returns what is known of a saga that has ended.
-func (x *index) lookupEnded(id string) *endedInfo {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if len(x.ended) == 0 {
-		return nil
-	}
-	end, ok := x.ended[digestOf(id)]
-	if !ok {
-		return nil
-	}
-	info := &endedInfo{phase: Done, ended: end.at, from: end.from, value: x.recent.get(id)}
-	if end.at < 0 {
-		info.phase, info.ended = Undone, -end.at
-	}
-	return info
-}
-
-// endedInfo is what is known of a saga that has ended.
-type endedInfo struct {
-	phase Phase
-	ended int64  // when, milliseconds since 1970
-	from  uint64 // hash of what it was started with
-	value []byte // its last record, nil where it is no longer in memory
-}
-
 // reserve takes a place among the active for a saga that begins, and reports
 // whether there is one. A place that was reserved counts until the saga's record
 // is committed, so that what is in hand does not go over the limit.
@@ -275,6 +236,13 @@ func (x *index) reserve(id string, limit int) bool {
 		x.reserved[id] = struct{}{}
 	}
 	return true
+}
+
+// release gives a reserved place back: the saga did not begin.
+func (x *index) release(id string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.reserved, id)
 }
 
 // mostInHand bounds how many records of a partition are in hand: so far from the
@@ -409,61 +377,3 @@ func (t *timers) Pop() any {
 	e.pos = -1
 	return e
 }
-
-// recents are the last records of the sagas that ended last, within a bound.
-type recents struct {
-	of    map[string]*recent
-	order []*recent // oldest first, from head on
-	head  int
-	bytes int
-}
-
-type recent struct {
-	id    string
-	value []byte
-}
-
-// mostRecent is how many bytes of ended sagas a partition keeps for those who
-// ask right after the end.
-const mostRecent = 16 << 20
-
-func (r *recents) get(id string) []byte {
-	if found := r.of[id]; found != nil {
-		return found.value
-	}
-	return nil
-}
-
-func (r *recents) add(id string, value []byte) {
-	if r.of == nil {
-		r.of = map[string]*recent{}
-	}
-	one := &recent{id, slices.Clone(value)}
-	r.remove(id)
-	r.of[id] = one
-	r.order = append(r.order, one)
-	r.bytes += one.size()
-	for r.bytes > mostRecent && r.head < len(r.order) {
-		oldest := r.order[r.head]
-		if r.of[oldest.id] == oldest {
-			r.remove(oldest.id)
-		}
-		r.order[r.head] = nil
-		r.head++
-	}
-	if r.head > 1024 && r.head > len(r.order)/2 {
-		r.order = append(r.order[:0], r.order[r.head:]...)
-		clear(r.order[len(r.order):cap(r.order)])
-		r.head = 0
-	}
-}
-
-func (r *recents) remove(id string) {
-	if found := r.of[id]; found != nil {
-		r.bytes -= found.size()
-		delete(r.of, id)
-	}
-}
-
-// size is about what it takes.
-func (r *recent) size() int { return len(r.id) + len(r.value) + 100 }

@@ -5,15 +5,18 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
+	"strconv"
 	"testing"
 	"unsafe"
 
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/wherry-go/wherry/internal/table"
 )
 
 func newTestIndex() *index {
-	return newIndex(0, func() {}, func(Phase) {}, func(v int) bool { return v == 1 })
+	return newIndex(0, newClock("inbox", 0), func(Phase) {}, func(v int) bool { return v == 1 })
 }
 
 func recordOf(in *instance) *kgo.Record {
@@ -32,7 +35,7 @@ func TestS18_TheIndexTellsWhatIsDueInItsTime(t *testing.T) {
 	want := map[string]int64{}
 	r := rand.New(rand.NewPCG(1, 2))
 	for i := range 3000 { // set, moved and ended in any order
-		id := fmt.Sprint(r.IntN(500))
+		id := strconv.Itoa(r.IntN(500))
 		switch at := int64(r.IntN(1000) + 1); r.IntN(4) {
 		case 0:
 			x.Take(&kgo.Record{Key: []byte(id)})
@@ -174,19 +177,44 @@ func TestRecentsForgetTheOldest(t *testing.T) {
 	var r recents
 	value := make([]byte, 1<<20)
 	for i := range 100 {
-		r.add(fmt.Sprint(i%50), value)
+		r.add(strconv.Itoa(i%50), value)
 	}
 	require.LessOrEqual(t, r.bytes, mostRecent)
 	var left []int
 	for i := range 50 {
-		if r.get(fmt.Sprint(i)) != nil {
+		if r.get(strconv.Itoa(i)) != nil {
 			left = append(left, i)
 		}
 	}
 	require.True(t, slices.IsSorted(left))
 	require.Equal(t, 35, left[0])
 	for i := range 50 {
-		r.remove(fmt.Sprint(i))
+		r.remove(strconv.Itoa(i))
 	}
 	require.Zero(t, r.bytes)
+}
+
+// An idle saga, of a key of 36 bytes and with a timer, in the table and in the index.
+func TestS24_AnIdleSagaTakesLittleBesideItsPayload(t *testing.T) {
+	const n, payload = 200_000, 100
+	x := newTestIndex()
+	part := table.NewPart(x)
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	in := tickAt("", 1<<40)
+	in.raw = make([]byte, payload)
+	for i := range n {
+		in.id = fmt.Sprintf("%036d", i)
+		in.steps[0].due += int64(i)
+		part.Commit([]*kgo.Record{recordOf(in)})
+	}
+	each := int64(heap()-before)/n - payload //nolint:gosec // it grows
+	t.Logf("%d bytes each", each)
+	require.LessOrEqual(t, each, int64(384))
+	runtime.KeepAlive(part)
 }

@@ -51,8 +51,9 @@ func next(p *plan, in *instance, i input, e env) (out []effect, err error) {
 // keep makes now what an error falls back to. What is not cloned is only
 // appended to.
 func (m *machine) keep() {
+	steps := m.kept.steps[:0]
 	m.kept, m.sent = *m.in, len(m.out)
-	m.kept.steps = slices.Clone(m.in.steps)
+	m.kept.steps = append(steps, m.in.steps...)
 }
 
 func (m *machine) fallBack() {

@@ -138,6 +138,7 @@ func headersOf(r *kgo.Record) (keys []string) {
 func TestS21_ParticipantsThatAreSlowOrGone(t *testing.T) {
 	t.Parallel()
 	kafkatest.Test(t, []string{"ask"}, func(t *testing.T, k *kafkatest.Cluster) {
+		k.WallLimit(3 * time.Minute)
 		e := engine(t, k, trip(
 			saga.Step[order]{
 				Name: "ask", Idempotent: true, Timeout: 30 * time.Second, Retry: retry.Policy{Attempts: 10, Initial: time.Second}, NoUndo: true,

@@ -124,6 +124,7 @@ func (w *world) judge(i input, words string) {
 		return
 	}
 	s := &w.steps[step]
+	s.haunted = s.haunted || i.kind == inLocal && w.pl.e.again && words != "ok"
 	current := i.op.Attempt == s.lastDo || i.kind == inEvent
 	switch {
 	case i.op.Undo && words == "ok":
@@ -210,7 +211,7 @@ func (w *world) cut() {
 // endless reports whether a step is tried for ever by its place.
 func (w *world) endless(i int) bool {
 	p := w.pl.p
-	return p.pivot >= 0 && (p.steps[i].stage > p.steps[p.pivot].stage || i == p.pivot && !p.steps[i].undoes() && w.steps[i].inDoubt())
+	return p.pivot >= 0 && (p.steps[i].stage > p.steps[p.pivot].stage || i == p.pivot && !p.steps[i].undoes() && (w.steps[i].inDoubt() || w.steps[i].haunted))
 }
 
 func (w *world) undoing(i, attempt int) {

@@ -61,6 +61,7 @@ type watched struct {
 	retried   bool      // an operator had it tried again
 	touched   bool      // an operator passed it by: nothing is known of it
 	unasked   bool      // it was done before anybody asked
+	haunted   bool      // after a crash it did not succeed
 	held      bool      // a gate was shut, so attempts do not count
 }
 

@@ -20,6 +20,7 @@ import (
 func TestS1_WhatWasHandledIsDeletedFromTheInbox(t *testing.T) {
 	t.Parallel()
 	kafkatest.Test(t, nil, func(t *testing.T, k *kafkatest.Cluster) {
+		k.WallLimit(3 * time.Minute)
 		var l diary
 		e := engine(t, k, trip(l.step("a"), saga.Step[order]{Name: "b", Do: l.do("b"), NoUndo: true}))
 		kafkatest.Run(t, e)
@@ -51,6 +52,7 @@ func TestS1_WhatWasHandledIsDeletedFromTheInbox(t *testing.T) {
 func TestS1_WhatIsInHandStaysInTheInbox(t *testing.T) {
 	t.Parallel()
 	kafkatest.Test(t, nil, func(t *testing.T, k *kafkatest.Cluster) {
+		k.WallLimit(3 * time.Minute)
 		var l diary
 		def := trip(saga.Step[order]{Name: "a", NoUndo: true, Do: saga.Do(func(ctx context.Context, o order) error {
 			if o.Total == 1 {
