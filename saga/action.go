@@ -33,6 +33,8 @@ type act struct {
 	// do and apply are those of local steps; apply may be nil.
 	do    func(ctx context.Context, s any) (any, error)
 	apply func(s, result any)
+	// hand knows the types, for a [Machine].
+	hand types
 }
 
 type actKind uint8
@@ -52,6 +54,8 @@ type outcome struct {
 	id func(r *kgo.Record) (string, error)
 	// apply takes it in, and says why it is a failure.
 	apply func(s any, r *kgo.Record) (reason string, err error)
+	// zero is the event with a zero value, for a [Machine].
+	zero func(key string) (*kgo.Record, error)
 }
 
 // Called is a [Call].
@@ -90,6 +94,7 @@ func Call[S, Req, Resp any](m reqreply.Method[Req, Resp], build func(S) Req, app
 			}
 			return err
 		},
+		hand: typesOfCall(m),
 	}}
 }
 
@@ -125,7 +130,7 @@ func (e Emission[S]) Key(key func(S) string) Emission[S] {
 // any, at once. build must be pure.
 func Emit[S, T any](e wherry.Event[T], build func(S) T, outcomes ...Outcome[S]) Emission[S] {
 	a := Await(outcomes...).act
-	a.topic = e.Topic
+	a.topic, a.hand = e.Topic, typesOfEvent(e)
 	a.request = func(s any) (*kgo.Record, error) { return e.Record("", build(*s.(*S))) }
 	return Emission[S]{a}
 }
@@ -183,6 +188,7 @@ func (m Match[S, T]) Because(reason func(T) string) Match[S, T] {
 func (m Match[S, T]) outcome(*S) outcome {
 	return outcome{
 		topic: m.event.Topic, fails: m.fails, id: correlation(m.event, m.by),
+		zero: func(key string) (*kgo.Record, error) { return m.event.Record(key, *new(T)) },
 		apply: func(s any, r *kgo.Record) (reason string, err error) {
 			v, err := m.event.Decode(r)
 			if err != nil {
@@ -225,6 +231,7 @@ func Local[S, R any](do func(ctx context.Context, s S) (R, error), apply func(*S
 	a := act{
 		kind: actLocal,
 		do:   func(ctx context.Context, s any) (any, error) { return do(ctx, *s.(*S)) },
+		hand: types{fits: fits[R]},
 	}
 	if apply != nil {
 		a.apply = func(s, result any) {

@@ -31,7 +31,7 @@ func (s *shell) handle(ctx context.Context, r *kgo.Record) error {
 	}
 	h := &handling{shell: s, ctx: ctx, r: r, message: m, index: x, now: time.Now()}
 	if err := h.load(); err != nil {
-		return s.unreadable(ctx, r, m, err)
+		return err
 	}
 	ctx, end := s.in.handling(ctx, h)
 	h.ctx = ctx
