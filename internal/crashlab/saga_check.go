@@ -80,7 +80,7 @@ func CheckSagas(log SagaLog) []Finding {
 func (c *sagaChecker) of(id string) *sagaSeen {
 	s := c.sagas[id]
 	if s == nil {
-		n, _ := sagaNumber(id)
+		n := sagaNumber(id)
 		s = &sagaSeen{
 			Script: ScriptOf(c.log.Seed, n), id: id,
 			deeds: map[sagaOp][]deedAt{}, said: map[sagaOp]map[int]Deed{}, commands: map[sagaOp][]Command{},

@@ -86,7 +86,7 @@ func addDeed(log *SagaLog, d Deed) {
 // ended returns the record of the first saga that ended so and matches.
 func ended(log *SagaLog, phase string, match func(Script) bool) *SagaRecord {
 	for i := range log.States {
-		n, _ := sagaNumber(log.States[i].ID)
+		n := sagaNumber(log.States[i].ID)
 		if log.States[i].Phase == phase && (match == nil || match(ScriptOf(log.Seed, n))) {
 			return &log.States[i]
 		}

@@ -3,6 +3,7 @@ package crashlab
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -140,7 +141,7 @@ func (t sagaTopics) action(s SagaStep, undo bool, l *locals) saga.Action[SagaSta
 func (l *locals) do(ctx context.Context, state SagaState) (a sagaAnswer, err error) {
 	op, ok := saga.OpFrom(ctx)
 	if !ok {
-		return a, fmt.Errorf("no Op in a local step")
+		return a, errors.New("no Op in a local step")
 	}
 	script := l.script(state.N)
 	answer := script.Do[op.Step]

@@ -39,12 +39,11 @@ func (f *fakeRun) add(to *[]*kgo.Record, r *kgo.Record) {
 type fakeSaga struct {
 	*fakeRun
 	Script
-	id       string
-	now      time.Time
-	deadline time.Time
-	history  []SagaMove
-	state    SagaState
-	did      map[sagaOp]string // tokens
+	id      string
+	now     time.Time
+	history []SagaMove
+	state   SagaState
+	did     map[sagaOp]string // tokens
 }
 
 func (f *fakeRun) saga(script Script) {

@@ -104,7 +104,7 @@ type toldKey struct{}
 
 // answer returns what becomes of an attempt.
 func (p *participant) answer(op saga.Op) (fails bool, reply Reply) {
-	n, _ := sagaNumber(op.ID)
+	n := sagaNumber(op.ID)
 	script := ScriptOf(p.Seed, n)
 	if op.Undo {
 		return script.Undo[op.Step].To(op.Attempt)
@@ -248,7 +248,7 @@ func (p *participant) carry(ctx context.Context, r *kgo.Record) error {
 		return err
 	}
 	reply := &kgo.Record{Topic: p.topics.inbox(), Key: r.Key, Value: r.Value, Headers: append([]kgo.RecordHeader(nil), r.Headers...)}
-	n, _ := sagaNumber(c.Saga)
+	n := sagaNumber(c.Saga)
 	_, how := p.answer(saga.Op{Saga: p.Run, ID: c.Saga, Step: step, Undo: c.Undo, Attempt: c.Attempt})
 	delayed := func(of *kgo.Record, d time.Duration) *kgo.Record {
 		again := p.later(of, r.Timestamp.Add(d))
