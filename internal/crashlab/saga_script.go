@@ -158,49 +158,6 @@ func sagaNumber(id string) int {
 	return n
 }
 
-// SagaSettings are those of the Definition and the Engine of a run. They follow
-// from its seed.
-type SagaSettings struct {
-	Deadline  time.Duration // of each saga; 0 is none
-	PivotUndo bool          // the pivot has an Undo; without one it is asked for until there is an answer
-	Gated     bool          // commands are held while all of a step fails
-	Retention time.Duration // how long it is known how a saga ended
-}
-
-// SettingsOf returns the settings of a run.
-func SettingsOf(seed uint64) (s SagaSettings) {
-	s.PivotUndo, s.Gated = seed%2 == 0, seed%4 == 1
-	if seed%3 == 0 {
-		s.Deadline = 3500 * time.Millisecond
-	}
-	if s.Retention = time.Hour; seed%7 == 0 {
-		s.Retention = 40 * time.Second
-	}
-	return s
-}
-
-// Script says what is to happen in one saga. It follows from the run's seed and
-// the saga's number alone.
-type Script struct {
-	SagaSettings
-	N     int
-	Event bool // it is started by an event, else by Engine.Start
-	Again bool // it is started twice
-	Skip  bool // SkippedStep is not done
-	Do    map[string]Answer
-	Undo  map[string]Answer
-}
-
-// SagaID is the id of the n-th saga of a run.
-func SagaID(n int) string { return "s-" + strconv.Itoa(n) }
-
-// sagaNumber is the opposite.
-func sagaNumber(id string) (int, bool) {
-	text, ok := strings.CutPrefix(id, "s-")
-	n, err := strconv.Atoi(text)
-	return n, ok && err == nil && SagaID(n) == id
-}
-
 // ScriptOf returns the script of the n-th saga of a run.
 func ScriptOf(seed uint64, n int) Script {
 	r := rand.New(rand.NewPCG(seed^0x5a9a, uint64(n)))
