@@ -67,6 +67,11 @@ func (l *Lab) Delete(ctx context.Context) error {
 // Start starts a process, of the subject that has fewest.
 func (l *Lab) Start(d Death) (*Process, error) {
 	subject, _ := l.fewest()
+	return l.StartOf(subject, d)
+}
+
+// StartOf starts a process of a subject.
+func (l *Lab) StartOf(subject string, d Death) (*Process, error) {
 	p, err := StartProcess(l.Program, l.Dir, Child{
 		Subject: subject, Brokers: l.Brokers, Run: l.Run, Name: fmt.Sprintf("p%d", len(l.Processes)+1),
 		Variant: l.Variant, Seed: l.Seed, Session: l.Session, Death: d, Plant: l.Plant,

@@ -159,8 +159,8 @@ func (r *Round) end(ctx context.Context, stop func(), sampler *sync.WaitGroup) e
 		return err
 	default:
 	}
-	for range r.Subjects {
-		if _, err := r.Start(Death{}); err != nil {
+	for _, subject := range r.Subjects { // which outlives those that are still to die
+		if _, err := r.StartOf(subject, Death{}); err != nil {
 			return err
 		}
 	}

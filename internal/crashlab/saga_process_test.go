@@ -58,8 +58,9 @@ func TestSagaProcess_DieAtRequests(t *testing.T) {
 		}
 	}
 	require.NoError(t, <-fed)
-	for range l.Subjects {
-		start(Death{})
+	for _, subject := range l.Subjects {
+		_, err := l.StartOf(subject, Death{})
+		require.NoError(t, err)
 	}
 	l.judge(t)
 	require.NotZero(t, died)
