@@ -24,7 +24,7 @@ func crashing(l *diary) saga.Definition[order] {
 	return trip(
 		saga.Step[order]{
 			Name: "tell", Do: saga.Emit(told, func(o order) order { return o }),
-			Undo: saga.Emit(cancelled, func(o order) placed { return placed{fmt.Sprint(o.Total)} }),
+			Undo: saga.Emit(cancelled, func(o order) placed { return placed{strconv.Itoa(o.Total)} }),
 		},
 		saga.Step[order]{Name: "a", Do: l.do("a"), Undo: l.undo("a")},
 		saga.Step[order]{

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -148,7 +149,7 @@ func TestS19_LocalStepsRunInABoundedPool(t *testing.T) {
 	e.Concurrency = 3
 	kafkatest.Run(t, e)
 	for i := range 60 {
-		require.NoError(t, e.Start(t.Context(), fmt.Sprint(i), order{}))
+		require.NoError(t, e.Start(t.Context(), strconv.Itoa(i), order{}))
 	}
 	await(t, "the sagas end", func() bool { return e.Status().Ended == 60 })
 	require.LessOrEqual(t, most, 3)
@@ -248,7 +249,7 @@ func TestS15_EnginesShareSagasThroughRebalances(t *testing.T) {
 	started := make(chan error, 1)
 	go func() {
 		for i := range n {
-			if err := client.Start(t.Context(), fmt.Sprint(i), order{Total: i}); err != nil {
+			if err := client.Start(t.Context(), strconv.Itoa(i), order{Total: i}); err != nil {
 				started <- err
 				return
 			}
@@ -273,14 +274,14 @@ func TestS15_EnginesShareSagasThroughRebalances(t *testing.T) {
 		return ended == n
 	})
 	for i := range n {
-		s := all[fmt.Sprint(i)]
+		s := all[strconv.Itoa(i)]
 		want := saga.Done
 		if i%3 == 0 {
 			want = saga.Undone
 		}
 		require.Equal(t, want, s.Phase, i)
 		if i%3 == 0 {
-			got := l.of(fmt.Sprint(i))
+			got := l.of(strconv.Itoa(i))
 			require.Contains(t, got, "undo a")
 			require.Contains(t, got, "undo b")
 		}

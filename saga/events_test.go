@@ -2,7 +2,7 @@ package saga_test
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -33,10 +33,10 @@ func byOrder(p payment) string { return p.OrderID }
 func paying(l *diary) saga.Definition[order] {
 	def := trip(
 		saga.Step[order]{
-			Name: "pay", Do: saga.Emit(orderMade, func(o order) placed { return placed{fmt.Sprint(o.Total)} },
+			Name: "pay", Do: saga.Emit(orderMade, func(o order) placed { return placed{strconv.Itoa(o.Total)} },
 				saga.Success(wasPaid, func(o *order, p payment) { o.Done = append(o.Done, "paid") }),
 				saga.Failure[order](unpaid, func(*order, payment) {}).By(byOrder).Because(func(p payment) string { return p.Reason })),
-			Undo: saga.Emit(cancelled, func(o order) placed { return placed{fmt.Sprint(o.Total)} }),
+			Undo: saga.Emit(cancelled, func(o order) placed { return placed{strconv.Itoa(o.Total)} }),
 		},
 		saga.Step[order]{Name: "log", Do: l.do("log"), NoUndo: true},
 	)
@@ -164,7 +164,7 @@ func TestS23_MoreEventsThanMayWaitAreDeadLetters(t *testing.T) {
 	e.MaxEarly, e.Topics.Partitions = 10, 1
 	kafkatest.Run(t, e)
 	for i := range 30 {
-		kafkatest.Send(t, k, wasPaid, fmt.Sprint(i), payment{})
+		kafkatest.Send(t, k, wasPaid, strconv.Itoa(i), payment{})
 		await(t, "it is taken in", func() bool { return e.Status().Early == min(i+1, 10) })
 	}
 	await(t, "the rest are dead letters", func() bool { return len(letters(t, k)) == 20 })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -102,7 +103,7 @@ func TestS26_AFaultHoldsItsSagaAlone(t *testing.T) {
 		question.Handler(func(_ context.Context, o order) (order, error) { return o, nil }),
 	}})
 	for i := range 6 {
-		require.NoError(t, e.Start(t.Context(), fmt.Sprint(i), order{Total: i}))
+		require.NoError(t, e.Start(t.Context(), strconv.Itoa(i), order{Total: i}))
 	}
 	var all map[string]saga.Snapshot
 	await(t, "all are settled", func() bool {
@@ -116,7 +117,7 @@ func TestS26_AFaultHoldsItsSagaAlone(t *testing.T) {
 		return n == 6
 	})
 	for i, want := range map[int]string{1: "building", 2: "applying", 3: "doing", 4: "MESSAGE_TOO_LARGE"} {
-		s := all[fmt.Sprint(i)]
+		s := all[strconv.Itoa(i)]
 		require.Equal(t, saga.Quarantined, s.Phase, i)
 		require.Equal(t, saga.Running, s.Before, i)
 		require.Contains(t, s.Why, want)
@@ -124,7 +125,7 @@ func TestS26_AFaultHoldsItsSagaAlone(t *testing.T) {
 		require.Less(t, len(s.Raw), 100, i)
 	}
 	for _, i := range []int{0, 5} {
-		require.Equal(t, saga.Done, all[fmt.Sprint(i)].Phase, i)
+		require.Equal(t, saga.Done, all[strconv.Itoa(i)].Phase, i)
 	}
 	noLetters(t, k)
 	// An operator mends it.

@@ -3,6 +3,7 @@ package saga_test
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -47,14 +48,14 @@ func TestS18_TimersAreNeverEarlyAndTheirLatenessIsMeasured(t *testing.T) {
 		kafkatest.Run(t, e)
 		const n = 50
 		for i := range n {
-			require.NoError(t, e.Start(t.Context(), fmt.Sprint(i), order{}))
+			require.NoError(t, e.Start(t.Context(), strconv.Itoa(i), order{}))
 			k.Sleep(t, 700*time.Microsecond)
 		}
 		k.Sleep(t, 3*time.Hour+30*time.Minute)
 		require.Equal(t, n, e.Status().Ended)
 		for i := range n {
-			at := l.timesOf(fmt.Sprint(i))
-			require.Equal(t, []string{"a 1", "a 2", "a 3"}, l.of(fmt.Sprint(i)), "once each")
+			at := l.timesOf(strconv.Itoa(i))
+			require.Equal(t, []string{"a 1", "a 2", "a 3"}, l.of(strconv.Itoa(i)), "once each")
 			for try, wait := range []time.Duration{time.Hour, 2 * time.Hour} {
 				took := at[try+1].Sub(at[try])
 				require.GreaterOrEqual(t, took, wait, "early")

@@ -3,6 +3,7 @@ package saga_test
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -25,7 +26,7 @@ func TestS1_WhatWasHandledIsDeletedFromTheInbox(t *testing.T) {
 		e := engine(t, k, trip(l.step("a"), saga.Step[order]{Name: "b", Do: l.do("b"), NoUndo: true}))
 		kafkatest.Run(t, e)
 		for i := range 50 {
-			require.NoError(t, e.Start(t.Context(), fmt.Sprint(i), order{}))
+			require.NoError(t, e.Start(t.Context(), strconv.Itoa(i), order{}))
 		}
 		adm := kadm.NewClient(k.Client(t))
 		left := func() (n int64) {
@@ -67,7 +68,7 @@ func TestS1_WhatIsInHandStaysInTheInbox(t *testing.T) {
 		stop := kafkatest.Run(t, e)
 		require.NoError(t, e.Start(t.Context(), "slow", order{Total: 1}))
 		for i := range 50 {
-			require.NoError(t, e.Start(t.Context(), fmt.Sprint(i), order{}))
+			require.NoError(t, e.Start(t.Context(), strconv.Itoa(i), order{}))
 		}
 		k.Sleep(t, 3*time.Minute)
 		require.Equal(t, 50, e.Status().Ended)
@@ -95,7 +96,7 @@ func TestS3_GrowingATopicSplitsNoSaga(t *testing.T) {
 	stop := kafkatest.Run(t, first)
 	const n = 60
 	for i := range n {
-		require.NoError(t, first.Start(t.Context(), fmt.Sprint(i), order{}))
+		require.NoError(t, first.Start(t.Context(), strconv.Itoa(i), order{}))
 	}
 	require.NoError(t, stop())
 	adm := kadm.NewClient(k.Client(t))
@@ -121,7 +122,7 @@ func TestS3_GrowingATopicSplitsNoSaga(t *testing.T) {
 	require.EqualValues(t, 2, second.Status().Partitions)
 	require.Contains(t, warned.text(), "partitions were added")
 	for i := range n { // again, by one that learns now how many count
-		require.NoError(t, engine(t, k, def).Start(t.Context(), fmt.Sprint(i), order{}))
+		require.NoError(t, engine(t, k, def).Start(t.Context(), strconv.Itoa(i), order{}))
 		require.NoError(t, second.Start(t.Context(), fmt.Sprint("new-", i), order{}))
 	}
 	// A foreign producer that goes by the number of partitions.
@@ -193,7 +194,7 @@ func TestS33_AStartBeforeAnyEngineRan(t *testing.T) {
 	starters := []*saga.Engine[order]{engine(t, k, def), engine(t, k, def), engine(t, k, def)}
 	errs := make(chan error)
 	for i, e := range starters { // each makes the topics, or finds them
-		go func() { errs <- e.Start(t.Context(), fmt.Sprint(i), order{}) }()
+		go func() { errs <- e.Start(t.Context(), strconv.Itoa(i), order{}) }()
 	}
 	for range starters {
 		require.NoError(t, <-errs)
