@@ -64,7 +64,7 @@ var arrows = []struct {
 	to   []string // nothing else of this module
 }{
 	{"internal/lane", nil},
-	{"internal/header", nil},
+	{"internal/header", []string{"internal/planted"}},
 	{"internal/client", nil},
 	{"internal/table", []string{"internal/client", "internal/planted"}},
 	{"internal/planted", nil},
@@ -75,7 +75,7 @@ var arrows = []struct {
 	{"internal/interop", nil},
 	{"internal/apache/with", []string{"internal/apache"}},
 	{"internal/interop/...", []string{"", "examples/shop/events", "internal/interop/nest"}},
-	{"internal/crashlab", []string{"", "retry", "dlq", "internal/..."}},
+	{"internal/crashlab", []string{"", "retry", "dlq", "reqreply", "saga", "internal/..."}},
 	{"internal/crashlab/soak", []string{"internal/crashlab"}},
 	{"", []string{"internal/lane", "internal/txn", "internal/table", "internal/header", "internal/client", "internal/planted"}},
 	{"kafkatest", []string{"internal/apache"}},

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/wherry-go/wherry/internal/lane"
+	"github.com/wherry-go/wherry/internal/planted"
 )
 
 // assigned opens a lane for each partition that was added. kgo calls it at the
@@ -134,6 +135,9 @@ func (r *run) retake(ctx context.Context, member string) {
 // another member may begin.
 func (r *run) revoked(ctx context.Context, _ *kgo.Client, lost map[string][]int32) {
 	<-r.opened
+	if planted.Is(planted.KeepRevoked) {
+		return
+	}
 	gone := r.take(lost)
 	if len(gone) == 0 {
 		return

@@ -1,5 +1,7 @@
 package saga
 
+import "github.com/wherry-go/wherry/internal/planted"
+
 // stepsInHand are the steps of the stage in hand.
 func (m *machine) stepsInHand() []int {
 	if m.in.stage < 0 || m.in.stage >= len(m.p.stages) {
@@ -179,5 +181,8 @@ func (m *machine) backward() (on bool, err error) {
 // toUndo reports whether a step has to be undone, and that has not begun.
 func (m *machine) toUndo(i int) bool {
 	s := m.in.steps[i].status
+	if s == stepUnknown && planted.Is(planted.SkipUndo) {
+		return false
+	}
 	return (s == stepDone || s == stepUnknown) && m.p.steps[i].undoes()
 }

@@ -24,6 +24,7 @@ type Child struct {
 	Run     string        `json:"run"` // whose topics
 	Name    string        `json:"name"`
 	Variant Variant       `json:"variant"`
+	Seed    uint64        `json:"seed"`
 	Session time.Duration `json:"session"`
 	Death   Death         `json:"death"`
 	Plant   string        `json:"plant,omitempty"` // a fault of package planted
@@ -33,6 +34,19 @@ const (
 	childEnv = "WHERRY_CRASHLAB_CHILD"
 	diedCode = 86 // of a process that ended itself as it was told
 )
+
+// Subjects are those of this package, by their names.
+func Subjects() map[string]Subject {
+	return map[string]Subject{"wherry": Wherry, "saga engine": SagaEngine, "saga participants": SagaParticipants}
+}
+
+// subjectsOf are those that have the processes of a variant.
+func subjectsOf(v Variant) []string {
+	if v == Sagas {
+		return []string{"saga engine", "saga participants"}
+	}
+	return []string{"wherry"}
+}
 
 // RunChild is to be called first by the main function of a program whose
 // processes are those of a laboratory. In such a process it does what the parent
@@ -70,7 +84,7 @@ func (c Child) run(subject Subject) error {
 	defer stop()
 	wire := &Wire{DialFunc: (&net.Dialer{Timeout: 10 * time.Second}).DialContext, Death: c.Death, Die: func() { os.Exit(diedCode) }}
 	err := subject(ctx, Member{
-		Name: c.Name, Topics: Named(c.Run), Variant: c.Variant, Session: c.Session,
+		Name: c.Name, Run: c.Run, Seed: c.Seed, Topics: Named(c.Run), Variant: c.Variant, Session: c.Session,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)).With("process", c.Name),
 		Opts: []kgo.Opt{
 			kgo.SeedBrokers(c.Brokers...), kgo.Dialer(wire.Dial), kgo.ClientID(c.Name), kgo.DisableClientMetrics(),

@@ -30,7 +30,7 @@ func recorded(t *testing.T, variant Variant) map[kmsg.Key]int {
 		s.feedBursts(2 * time.Second)
 		s.start()
 		require.True(s.t, s.pass(time.Minute, func() bool {
-			behind, err := s.reader.Behind(s.t.Context())
+			behind, err := s.work.Behind(s.t.Context())
 			return s.allFed() && err == nil && behind == ""
 		}))
 		for key, f := range counters {

@@ -17,24 +17,21 @@ import (
 // Lab is one run of the workload in real processes, on brokers that are there.
 // Its methods may not be called at the same time, but for those of Process.
 type Lab struct {
-	Brokers []string
-	Program string // calls RunChild; usually os.Executable
-	Subject string
-	Dir     string // for the processes' logs
-	Run     string // names topics and group
-	Seed    uint64
-	Variant Variant
-	Session time.Duration
-	Plant   string
+	Brokers  []string
+	Program  string   // calls RunChild; usually os.Executable
+	Subjects []string // each has processes of its own
+	Dir      string   // for the processes' logs
+	Run      string   // names topics and group
+	Seed     uint64
+	Variant  Variant
+	Session  time.Duration
+	Plant    string
 
 	Processes []*Process // all that were started
 
 	client *kgo.Client
-	reader Reader
+	work   Workload
 	fed    atomic.Int64
-
-	mu      sync.Mutex
-	samples []Sample
 }
 
 // Open makes the topics of the run.
@@ -46,19 +43,8 @@ func (l *Lab) Open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.client, l.reader = cl, Reader{Client: cl, Topics: Named(l.Run)}
-	adm := kadm.NewClient(cl)
-	topics := Named(l.Run)
-	for _, topic := range topics.All() {
-		configs := map[string]*string{}
-		for name, value := range topics.Config(topic) {
-			configs[name] = &value
-		}
-		if _, err := adm.CreateTopic(ctx, Partitions, -1, configs, topic); err != nil {
-			return fmt.Errorf("topic %s: %w", topic, err)
-		}
-	}
-	return nil
+	l.client, l.work = cl, NewWorkload(l.Variant, cl, l.Run, l.Seed)
+	return l.work.Open(ctx)
 }
 
 // Close ends all processes that are left and closes the client.
@@ -68,25 +54,47 @@ func (l *Lab) Close() {
 			p.Kill()
 		}
 	}
+	l.work.Close()
 	l.client.Close()
 }
 
 // Delete deletes the topics of the run.
 func (l *Lab) Delete(ctx context.Context) error {
-	_, err := kadm.NewClient(l.client).DeleteTopics(ctx, Named(l.Run).All()...)
+	_, err := kadm.NewClient(l.client).DeleteTopics(ctx, l.work.Topics()...)
 	return err
 }
 
-// Start starts a process.
+// Start starts a process, of the subject that has fewest.
 func (l *Lab) Start(d Death) (*Process, error) {
+	subject, _ := l.fewest()
+	return l.StartOf(subject, d)
+}
+
+// StartOf starts a process of a subject.
+func (l *Lab) StartOf(subject string, d Death) (*Process, error) {
 	p, err := StartProcess(l.Program, l.Dir, Child{
-		Subject: l.Subject, Brokers: l.Brokers, Run: l.Run, Name: fmt.Sprintf("p%d", len(l.Processes)+1),
-		Variant: l.Variant, Session: l.Session, Death: d, Plant: l.Plant,
+		Subject: subject, Brokers: l.Brokers, Run: l.Run, Name: fmt.Sprintf("p%d", len(l.Processes)+1),
+		Variant: l.Variant, Seed: l.Seed, Session: l.Session, Death: d, Plant: l.Plant,
 	})
 	if err == nil {
 		l.Processes = append(l.Processes, p)
 	}
 	return p, err
+}
+
+// fewest returns the subject of which fewest processes are alive, and how many.
+func (l *Lab) fewest() (subject string, n int) {
+	alive := map[string]int{}
+	for _, p := range l.Alive() {
+		alive[p.Subject]++
+	}
+	subject = l.Subjects[0]
+	for _, other := range l.Subjects[1:] {
+		if alive[other] < alive[subject] {
+			subject = other
+		}
+	}
+	return subject, alive[subject]
 }
 
 // Alive returns the processes that have not ended and are not frozen.
@@ -114,7 +122,7 @@ func (l *Lab) Feed(ctx context.Context, n, count, rate int) error {
 	defer tick.Stop()
 	for i := range count {
 		all.Add(1)
-		l.client.Produce(ctx, InputOf(l.Seed, n+i, 40).Record(Named(l.Run).In), func(_ *kgo.Record, err error) {
+		l.work.Send(ctx, n+i, func(err error) {
 			defer all.Done()
 			if err != nil {
 				mu.Lock()
@@ -139,21 +147,17 @@ func (l *Lab) Feed(ctx context.Context, n, count, rate int) error {
 func (l *Lab) Sample(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	if s, err := l.reader.Sample(ctx); err == nil {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.samples = append(l.samples, s)
-	}
+	l.work.Sample(ctx)
 }
 
-// Settle waits until the group has committed all inputs. It returns what is
+// Settle waits until all inputs are handled. It returns what is
 // missing when ctx ends.
 func (l *Lab) Settle(ctx context.Context) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		ask, cancel := context.WithTimeout(ctx, 10*time.Second)
-		behind, err := l.reader.Behind(ask)
+		behind, err := l.work.Behind(ask)
 		cancel()
 		if err == nil && behind == "" {
 			return nil
@@ -161,7 +165,7 @@ func (l *Lab) Settle(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("the group is behind: %s", behind), err)
+			return errors.Join(fmt.Errorf("it is behind: %s", behind), err)
 		}
 	}
 }
@@ -190,17 +194,9 @@ func (l *Lab) Judge(ctx context.Context) ([]Finding, error) {
 		}
 	}
 	l.Sample(ctx)
-	log, err := l.reader.Log(ctx)
-	if err != nil {
-		return findings, err
+	found, err := l.work.Judge(ctx)
+	if err == nil && l.work.Sent() != l.Fed() {
+		err = fmt.Errorf("%d inputs are acknowledged, and there are %d", l.Fed(), l.work.Sent())
 	}
-	l.mu.Lock()
-	if l.Variant != DelayTopics {
-		log.Samples = l.samples
-	}
-	l.mu.Unlock()
-	if len(log.In) != l.Fed() {
-		return findings, fmt.Errorf("%d inputs are acknowledged, and there are %d", l.Fed(), len(log.In))
-	}
-	return append(findings, Check(Named(l.Run), log)...), nil
+	return append(findings, found...), err
 }

@@ -26,7 +26,7 @@ func TestLoop_WithoutFaults(t *testing.T) {
 			s.k.Sleep(s.t, 300*time.Millisecond)
 			s.sample()
 		}
-		require.Greater(s.t, len(s.samples), 15)
+		require.Greater(s.t, len(s.work.(*counters).samples), 15)
 	}))
 }
 

@@ -7,6 +7,8 @@ import (
 
 // TestMain makes the test binary the program of the laboratory's processes.
 func TestMain(m *testing.M) {
-	RunChild(map[string]Subject{"wherry": Wherry, "loop": loop(careful)})
+	subjects := Subjects()
+	subjects["loop"] = loop(careful)
+	RunChild(subjects)
 	os.Exit(m.Run())
 }

@@ -20,17 +20,24 @@ const (
 	DelayTopics Variant = "delay topics" // by key; what fails is tried again by way of a topic, and what comes after it behind it
 )
 
-// Variants returns all of them.
+// Sagas is a variant with a workload of its own: see SagaSteps.
+const Sagas Variant = "sagas"
+
+// Variants returns all of them but Sagas.
 func Variants() []Variant { return []Variant{ByKey, ByPartition, Batches, DelayTopics} }
 
 // Member is one process of the workload.
 type Member struct {
 	Name    string // its client id
+	Run     string
+	Seed    uint64
 	Opts    []kgo.Opt
 	Topics  Topics
 	Variant Variant
 	Session time.Duration // of the group
 	Logger  *slog.Logger
+	// MaxActive is how many sagas of a partition may be active, 0 for any number.
+	MaxActive int
 }
 
 // A Subject handles the workload as a member of its group until ctx ends, and

@@ -30,7 +30,7 @@ func newLab(t *testing.T, subject string, variant Variant) *Lab {
 		session = time.Second
 	}
 	l := &Lab{
-		Brokers: k.Brokers(), Program: program, Subject: subject, Dir: t.TempDir(), Run: "lab", Seed: 1, Variant: variant, Session: session,
+		Brokers: k.Brokers(), Program: program, Subjects: []string{subject}, Dir: t.TempDir(), Run: "lab", Seed: 1, Variant: variant, Session: session,
 	}
 	require.NoError(t, l.Open(t.Context()))
 	t.Cleanup(func() {

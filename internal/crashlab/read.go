@@ -160,11 +160,16 @@ func (r Reader) Behind(ctx context.Context) (string, error) {
 
 // readPartition gives f each record of a partition before end, read committed.
 func readPartition(ctx context.Context, opts []kgo.Opt, topic string, partition int32, end int64, f func(*kgo.Record) error) error {
-	if end == 0 {
+	return readPartitionFrom(ctx, opts, topic, partition, 0, end, f)
+}
+
+// readPartitionFrom is readPartition from an offset on.
+func readPartitionFrom(ctx context.Context, opts []kgo.Opt, topic string, partition int32, from, end int64, f func(*kgo.Record) error) error {
+	if from >= end {
 		return nil
 	}
 	cl, err := kgo.NewClient(append(slices.Clone(opts),
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().AtStart()}}),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().At(from)}}),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.FetchMaxWait(500*time.Millisecond),
 		kgo.KeepControlRecords(), // so that the position passes the markers

@@ -33,7 +33,7 @@ func WriteReport(file, kafka string, rounds []Result) error {
 func Report(kafka string, rounds []Result) string {
 	var b strings.Builder
 	all := Total(rounds)
-	fmt.Fprintf(&b, "Three brokers, Apache Kafka %s; %d rounds, %.0f minutes, %d inputs; group session 10 s.\n\n", kafka, len(rounds), all.Seconds/60, all.Inputs)
+	fmt.Fprintf(&b, "Three brokers, Apache Kafka %s; %d rounds, %.0f minutes, %d inputs, %d sagas; group session 10 s.\n\n", kafka, len(rounds), all.Seconds/60, all.Inputs, all.Ends[donePhase]+all.Ends[undonePhase])
 	b.WriteString("| what happened | how often |\n|---|---|\n")
 	for _, key := range Deadly() {
 		fmt.Fprintf(&b, "| a process ended itself at %s: before it was sent / when it was answered | %d / %d |\n", key.Name(), all.Deaths[deadly(key, false)], all.Deaths[deadly(key, true)])
@@ -50,11 +50,13 @@ func Report(kafka string, rounds []Result) string {
 		{"a process was started", all.Starts},
 		{"a broker was killed and started again", all.Brokers},
 		{"offsets were compared with what was visible", all.Samples},
+		{"a saga came to its end, all done", all.Ends[donePhase]},
+		{"a saga was undone", all.Ends[undonePhase]},
 	} {
 		fmt.Fprintf(&b, "| %s | %d |\n", row.what, row.n)
 	}
 	fmt.Fprintf(&b, "| **findings** | **%d** |\n\n", len(all.Findings))
-	b.WriteString("| seed | variant | inputs | ended itself | killed | frozen | brokers | findings |\n|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("| seed | variant | inputs or sagas | ended itself | killed | frozen | brokers | findings |\n|---|---|---|---|---|---|---|---|\n")
 	for _, r := range rounds {
 		died := 0
 		for _, n := range r.Deaths {

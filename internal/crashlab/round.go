@@ -63,7 +63,8 @@ type Result struct {
 	Starts   int            `json:"starts"`
 	Brokers  int            `json:"brokers"` // that were killed
 	Samples  int            `json:"samples"`
-	Plan     int            `json:"plan"` // the number of the next death
+	Ends     map[string]int `json:"ends,omitempty"` // of sagas, by how they ended
+	Plan     int            `json:"plan"`           // the number of the next death
 	Findings []string       `json:"findings"`
 	Error    string         `json:"error,omitempty"` // of the laboratory itself
 }
@@ -124,7 +125,7 @@ func (r *Round) play(ctx context.Context) error {
 			}
 		}
 	})
-	for range 2 {
+	for range 2 * len(r.Subjects) {
 		if _, err := r.Start(Death{}); err != nil {
 			return err
 		}
@@ -158,8 +159,10 @@ func (r *Round) end(ctx context.Context, stop func(), sampler *sync.WaitGroup) e
 		return err
 	default:
 	}
-	if _, err := r.Start(Death{}); err != nil {
-		return err
+	for _, subject := range r.Subjects { // which outlives those that are still to die
+		if _, err := r.StartOf(subject, Death{}); err != nil {
+			return err
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
@@ -178,7 +181,12 @@ func (r *Round) end(ctx context.Context, stop func(), sampler *sync.WaitGroup) e
 	for _, f := range findings {
 		r.result.Findings = append(r.result.Findings, f.String())
 	}
-	r.result.Samples = len(r.samples)
+	switch w := r.work.(type) {
+	case *counters:
+		r.result.Samples = len(w.samples)
+	case *sagaWork:
+		r.result.Ends = w.ends()
+	}
 	if err != nil {
 		return err
 	}
@@ -203,7 +211,7 @@ func (r *Round) between(from, to time.Duration) time.Duration {
 // disturb makes one thing go wrong.
 func (r *Round) disturb(ctx context.Context) error {
 	alive := r.Alive()
-	if len(alive) < 2 || len(alive) < 3 && r.rand.IntN(2) == 0 {
+	if _, n := r.fewest(); n < 2 || n < 3 && r.rand.IntN(2) == 0 {
 		return r.replace()
 	}
 	p := alive[r.rand.IntN(len(alive))]
@@ -289,9 +297,14 @@ func (r *Round) crashBroker(ctx context.Context) {
 
 // Total is what rounds came to together.
 func Total(rounds []Result) (all Result) {
-	all.Deaths = map[string]int{}
+	all.Deaths, all.Ends = map[string]int{}, map[string]int{}
 	for _, r := range rounds {
-		all.Inputs += r.Inputs
+		if r.Variant != Sagas {
+			all.Inputs += r.Inputs
+		}
+		for end, n := range r.Ends {
+			all.Ends[end] += n
+		}
 		all.Seconds += r.Seconds
 		for _, where := range slices.Sorted(maps.Keys(r.Deaths)) {
 			all.Deaths[where] += r.Deaths[where]

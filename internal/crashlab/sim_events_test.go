@@ -49,7 +49,7 @@ func (s *sim) between(from, to time.Duration) time.Duration {
 // or nil.
 func (s *sim) fault() (over func()) {
 	s.bury()
-	if len(s.members) == 0 || len(s.members) == 1 && s.rand.IntN(3) == 0 {
+	if _, n := s.fewest(); n == 0 || n == 1 && s.rand.IntN(3) == 0 {
 		s.start()
 		return nil
 	}
@@ -57,7 +57,7 @@ func (s *sim) fault() (over func()) {
 	kind := draw(s, kinds[:7+s.rand.IntN(len(kinds)-6)]) // the first ones more often
 	which := kafkatest.Requests{Keys: []kmsg.Key{kind}, Client: m.Name, Skip: s.rand.IntN(3)}
 	switch p := s.rand.IntN(100); {
-	case p < 8 && len(s.members) < 3:
+	case p < 8 && len(s.members) < 3*len(s.roles):
 		s.start()
 	case p < 14:
 		s.drop(m, "is asked to stop")
@@ -84,11 +84,16 @@ func (s *sim) fault() (over func()) {
 		s.tell("%s waits %v for %s", m.Name, d, kind.Name())
 		return s.k.Delay(s.t, which, d).Remove
 	case p < 82:
-		for refusals[kind] == nil {
+		// A fetch that is refused is not in the session that the broker keeps, and
+		// with many of them a client comes to ask for ever for what it has.
+		for refusals[kind] == nil || kind == kmsg.Fetch && s.variant == Sagas {
 			kind = draw(s, kinds)
 		}
 		err := draw(s, refusals[kind])
 		which.Keys, which.Count = []kmsg.Key{kind}, 1+s.rand.IntN(3)
+		if kind == kmsg.Produce && s.variant == Sagas {
+			which.Topic = draw(s, s.work.(*sagaWork).topics.transactional()) // others are not refused so
+		}
 		if kind == kmsg.Produce && err == kerr.UnknownServerError {
 			which.Count = 1 // a record that it is said of three times is taken for refused, as it should be
 		}
@@ -159,7 +164,7 @@ func (s *sim) foreign(d time.Duration) (over func()) {
 	cl := s.k.Client(s.t, kgo.ClientID("stranger"), kgo.TransactionalID("stranger"), kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	require.NoError(s.t, cl.BeginTransaction())
 	for p := range int32(Partitions) {
-		require.NoError(s.t, cl.ProduceSync(s.t.Context(), &kgo.Record{Topic: s.topics.Table, Partition: p, Key: []byte(ForeignKey), Value: []byte("{}")}).FirstErr())
+		require.NoError(s.t, cl.ProduceSync(s.t.Context(), &kgo.Record{Topic: s.work.Table(), Partition: p, Key: []byte(ForeignKey), Value: []byte("{}")}).FirstErr())
 	}
 	ended := make(chan struct{})
 	go func() {

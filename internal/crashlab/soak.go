@@ -3,6 +3,7 @@
 package crashlab
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,8 +23,8 @@ type Soak struct {
 	Dir     string        // for its state, and the processes' logs of rounds with findings
 	Report  string        // a file with the markers of reliability.md, or ""
 	Program string        // calls RunChild
-	Subject string
-	Plant   string // a fault to be found, or ""
+	Plant   string        // a fault to be found, or ""
+	Only    Variant       // "" for all in turn
 	Out     io.Writer
 }
 
@@ -31,6 +32,8 @@ type Soak struct {
 const (
 	roundInputs = 6000
 	roundRate   = 150
+	roundSagas  = 4500
+	sagaRate    = 150
 	mostRounds  = 200
 )
 
@@ -146,12 +149,16 @@ func (s *Soak) round(ctx context.Context, kafka *apache.Cluster, st state) Resul
 	if n > 0 {
 		plan = st.Rounds[n-1].Plan
 	}
+	variant, inputs, rate := cmp.Or(s.Only, variantOf(n)), roundInputs, roundRate
+	if variant == Sagas {
+		inputs, rate = roundSagas, sagaRate
+	}
 	r := &Round{
 		Lab: Lab{
-			Brokers: kafka.Brokers(), Program: s.Program, Subject: s.Subject, Dir: dir, Run: fmt.Sprintf("soak-%d-%d", seed, time.Now().Unix()),
-			Seed: seed, Variant: Variants()[n%len(Variants())], Session: 10 * time.Second, Plant: s.Plant,
+			Brokers: kafka.Brokers(), Program: s.Program, Subjects: subjectsOf(variant), Dir: dir, Run: fmt.Sprintf("soak-%d-%d", seed, time.Now().Unix()),
+			Seed: seed, Variant: variant, Session: 10 * time.Second, Plant: s.Plant,
 		},
-		Inputs: roundInputs, Rate: roundRate, Nodes: 3, Kafka: kafka, Plan: plan,
+		Inputs: inputs, Rate: rate, Nodes: 3, Kafka: kafka, Plan: plan,
 		Tell: func(say string) { s.tell("  %s", say) },
 	}
 	s.tell("round %d: seed %d, %s", n+1, seed, r.Variant)
@@ -165,6 +172,14 @@ func (s *Soak) round(ctx context.Context, kafka *apache.Cluster, st state) Resul
 		_ = os.RemoveAll(dir)
 	}
 	return result
+}
+
+// variantOf is that of the n-th round: each second one is of sagas.
+func variantOf(n int) Variant {
+	if n%2 == 1 {
+		return Sagas
+	}
+	return Variants()[n/2%len(Variants())]
 }
 
 func (s *Soak) tell(format string, args ...any) {

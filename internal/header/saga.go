@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/wherry-go/wherry/internal/planted"
 )
 
 // A request of a saga. Which one it is stands in its correlation id, see
@@ -67,6 +69,9 @@ func (o Op) Direction() string {
 
 // Key is the same for each attempt, and for no other Op. It is printable ASCII.
 func (o Op) Key() string {
+	if planted.Is(planted.AttemptInKey) {
+		o.Step += strconv.Itoa(o.Attempt)
+	}
 	return url.PathEscape(o.Saga) + "/" + url.PathEscape(o.ID) + "/" + url.PathEscape(o.Step) + "/" + o.Direction()
 }
 

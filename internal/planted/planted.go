@@ -9,7 +9,8 @@ import (
 	"sync/atomic"
 )
 
-// Fault is one thing that the exactly-once runtime does wrong while it is set.
+// Fault is one thing that the exactly-once runtime, or the saga engine on it, does
+// wrong while it is set.
 type Fault int32
 
 // Faults. At most one is set at a time.
@@ -30,16 +31,26 @@ const (
 	// RestoreToLSO restores tables to the last stable offset, in place of the
 	// high watermark.
 	RestoreToLSO
+	// KeepRevoked goes on with partitions that were taken away, whose new owner
+	// has begun.
+	KeepRevoked
+	// SkipUndo leaves alone what a saga does not know whether it was done.
+	SkipUndo
+	// DoubledReply takes the answer to a step that is done in once more.
+	DoubledReply
+	// AttemptInKey has a participant tell attempts of one step apart, as if each
+	// were another one.
+	AttemptInKey
 )
 
 // Env is the environment variable that names a fault, for FromEnv.
 const Env = "WHERRY_PLANT"
 
-var names = []string{"None", "NoFencing", "NoMetadata", "PollHead", "KeepOverlay", "RestoreToLSO"}
+var names = []string{"None", "NoFencing", "NoMetadata", "PollHead", "KeepOverlay", "RestoreToLSO", "KeepRevoked", "SkipUndo", "DoubledReply", "AttemptInKey"}
 
 // Faults returns all but None.
 func Faults() []Fault {
-	return []Fault{NoFencing, NoMetadata, PollHead, KeepOverlay, RestoreToLSO}
+	return []Fault{NoFencing, NoMetadata, PollHead, KeepOverlay, RestoreToLSO, KeepRevoked, SkipUndo, DoubledReply, AttemptInKey}
 }
 
 // String returns the fault's name.

@@ -21,7 +21,7 @@ func TestFaultsAreSetOneAtATimeAndByName(t *testing.T) {
 		}
 	}
 	require.NoError(t, planted.FromEnv(func(string) string { return "" }), "an empty variable changes nothing")
-	require.True(t, planted.Is(planted.RestoreToLSO))
+	require.True(t, planted.Is(planted.AttemptInKey))
 	require.ErrorContains(t, planted.FromEnv(func(string) string { return "NoSuch" }), "no such fault")
 }
 

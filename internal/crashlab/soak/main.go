@@ -18,14 +18,15 @@ import (
 )
 
 func main() {
-	crashlab.RunChild(map[string]crashlab.Subject{"wherry": crashlab.Wherry})
+	crashlab.RunChild(crashlab.Subjects())
 	minutes := flag.Float64("minutes", 30, "how long, in rounds of about a minute")
 	dir := flag.String("dir", "", "folder of its state; required")
 	report := flag.String("report", "", "file to write the results to, between its markers")
 	plant := flag.String("plant", "", "a fault of internal/planted, which is to be found")
+	only := flag.String("only", "", "the one variant of rounds, such as sagas")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := soak(ctx, time.Duration(*minutes*float64(time.Minute)), *dir, *report, *plant)
+	err := soak(ctx, time.Duration(*minutes*float64(time.Minute)), *dir, *report, *plant, crashlab.Variant(*only))
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "soak:", err)
@@ -36,7 +37,7 @@ func main() {
 	}
 }
 
-func soak(ctx context.Context, long time.Duration, dir, report, plant string) error {
+func soak(ctx context.Context, long time.Duration, dir, report, plant string, only crashlab.Variant) error {
 	if dir == "" {
 		return errors.New("-dir is missing")
 	}
@@ -44,6 +45,6 @@ func soak(ctx context.Context, long time.Duration, dir, report, plant string) er
 	if err != nil {
 		return err
 	}
-	s := &crashlab.Soak{For: long, Dir: dir, Report: report, Program: program, Subject: "wherry", Plant: plant, Out: os.Stdout}
+	s := &crashlab.Soak{For: long, Dir: dir, Report: report, Program: program, Plant: plant, Only: only, Out: os.Stdout}
 	return s.Run(ctx)
 }
