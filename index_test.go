@@ -153,7 +153,6 @@ func TestIndex_HasWhatIsCommittedAndNothingElse(t *testing.T) {
 	eventually(t, "both have all", all(first, second))
 	require.NoError(t, stopSecond())
 	send()
-	second = &shadows{}
 	eventually(t, "the first has all again", all(first))
 	require.NoError(t, stop())
 	send()

@@ -3,6 +3,7 @@ package saga
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 )
@@ -12,20 +13,30 @@ import (
 // were there when the partition came to its owner, and those that he handles
 // again himself, because what they rested on was rolled back.
 type past struct {
-	asking sync.Mutex // held while it is asked where the inbox ends
-
 	mu    sync.Mutex // never held over a call that blocks
-	era   int        // of what owner this is
-	end   int64      // where the inbox ended when the partition was owned already; -1 not known
+	era   int        // which of its owners this is
+	end   int64      // where the inbox ended when the partition was owned already
+	known chan struct{}
 	begun map[string]int64
 }
 
 // anew is for a partition that comes, or comes back.
-func (p *past) anew() {
+func (p *past) anew() (era int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.era++
-	p.end, p.begun = -1, map[string]int64{}
+	p.known, p.begun = make(chan struct{}), map[string]int64{}
+	return p.era
+}
+
+// ends says where the inbox ended.
+func (p *past) ends(era int, end int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.era == era {
+		p.end = end
+		close(p.known)
+	}
 }
 
 // begin notes that local steps of a saga run for a record.
@@ -45,54 +56,87 @@ func (p *past) over(id string) {
 	delete(p.begun, id)
 }
 
-func (p *past) look(id string, offset int64) (is, known bool, era int) {
+// includes reports whether a record is one of those. Where nobody knows when ctx
+// ends, it may be one.
+func (p *past) includes(ctx context.Context, id string, offset int64) bool {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if before, ok := p.begun[id]; ok && before == offset {
-		return true, true, p.era
+	before, ok := p.begun[id]
+	known := p.known
+	p.mu.Unlock()
+	if ok && before == offset {
+		return true
 	}
-	return offset < p.end, p.end >= 0, p.era
-}
-
-// includes reports whether a record is one of those. ask tells where the inbox
-// ends; where nobody knows, it may be one.
-func (p *past) includes(id string, offset int64, ask func() (int64, error)) bool {
-	is, known, _ := p.look(id, offset)
-	if known {
-		return is
-	}
-	p.asking.Lock()
-	defer p.asking.Unlock()
-	is, known, era := p.look(id, offset)
-	if known {
-		return is
-	}
-	end, err := ask()
-	if err != nil {
+	select {
+	case <-known:
+	case <-ctx.Done():
 		return true
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.era == era {
-		p.end = end
-	}
-	return offset < end
+	return offset < p.end
 }
 
 // handledBefore reports whether local steps may have been done for the record
 // in hand before.
 func (h *handling) handledBefore() bool {
-	if h.plan == nil || !h.plan.local {
-		return false
-	}
-	return h.index.past.includes(h.id, h.r.Offset, func() (int64, error) { return h.inboxEnd(h.ctx) })
+	return h.plan != nil && h.plan.local && h.index.past.includes(h.ctx, h.id, h.r.Offset)
 }
 
-func (h *handling) inboxEnd(ctx context.Context) (int64, error) {
-	ends, err := kadm.NewClient(h.client).ListEndOffsets(ctx, h.inbox)
-	if err != nil {
-		return 0, err
+// asker asks where the inbox ends, for partitions that have just come.
+type asker struct {
+	mu   sync.Mutex // never held over a call that blocks
+	come []arrival
+	wake chan struct{}
+}
+
+type arrival struct {
+	x   *index
+	era int
+}
+
+func newAsker() *asker { return &asker{wake: make(chan struct{}, 1)} }
+
+// owned takes note of a partition that has come.
+func (a *asker) owned(x *index) {
+	era := x.past.anew()
+	a.mu.Lock()
+	a.come = append(a.come, arrival{x, era})
+	a.mu.Unlock()
+	select {
+	case a.wake <- struct{}{}:
+	default:
 	}
-	end, _ := ends.Lookup(h.inbox, h.r.Partition)
-	return end.Offset, end.Err
+}
+
+// run asks until ctx is done.
+func (a *asker) run(ctx context.Context, adm *kadm.Client, inbox string) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.wake:
+		}
+		a.mu.Lock()
+		come := a.come
+		a.come = nil
+		a.mu.Unlock()
+		for len(come) > 0 && ctx.Err() == nil {
+			ends, err := adm.ListEndOffsets(ctx, inbox)
+			var left []arrival
+			for _, c := range come {
+				end, ok := ends.Lookup(inbox, c.x.partition)
+				if err == nil && ok && end.Err == nil {
+					c.x.past.ends(c.era, end.Offset)
+				} else {
+					left = append(left, c)
+				}
+			}
+			if come = left; len(come) > 0 {
+				select {
+				case <-ctx.Done():
+				case <-time.After(250 * time.Millisecond):
+				}
+			}
+		}
+	}
 }

@@ -19,13 +19,14 @@ type clock struct {
 	limit int // active sagas of a partition
 
 	woken chan struct{}
+	asker *asker
 
 	mu      sync.Mutex
 	indexes map[int32]*index
 }
 
 func newClock(inbox string, limit int) *clock {
-	return &clock{inbox: inbox, limit: limit, woken: make(chan struct{}, 1), indexes: map[int32]*index{}}
+	return &clock{inbox: inbox, limit: limit, woken: make(chan struct{}, 1), asker: newAsker(), indexes: map[int32]*index{}}
 }
 
 // wake has the clock look again. It never blocks.
@@ -43,6 +44,7 @@ func (c *clock) owns(x *index, yes bool) {
 	switch {
 	case yes:
 		c.indexes[x.partition] = x
+		c.asker.owned(x)
 	case c.indexes[x.partition] == x:
 		delete(c.indexes, x.partition)
 	}

@@ -31,7 +31,7 @@ func (s *shell) handle(ctx context.Context, r *kgo.Record) error {
 	}
 	h := &handling{shell: s, ctx: ctx, r: r, message: m, index: x, now: time.Now()}
 	if err := h.load(); err != nil {
-		return err
+		return s.unreadable(ctx, r, m, err)
 	}
 	ctx, end := s.in.handling(ctx, h)
 	h.ctx = ctx
@@ -122,7 +122,9 @@ func (h *handling) do() error {
 	if skip || err != nil {
 		return err
 	}
-	h.second = h.handledBefore()
+	if h.second = h.handledBefore(); h.ctx.Err() != nil {
+		return context.Cause(h.ctx)
+	}
 	h.feed(i)
 	if err := h.work(); err != nil {
 		return err

@@ -74,7 +74,6 @@ func (x *index) Reset() {
 
 // Owned tells whether records are handled.
 func (x *index) Owned(yes bool) {
-	x.past.anew()
 	x.mu.Lock()
 	x.owned = yes
 	clear(x.reserved)

@@ -52,8 +52,9 @@ func next(p *plan, in *instance, i input, e env) (out []effect, err error) {
 // appended to.
 func (m *machine) keep() {
 	steps := m.kept.steps[:0]
+	steps = append(steps, m.in.steps...)
 	m.kept, m.sent = *m.in, len(m.out)
-	m.kept.steps = append(steps, m.in.steps...)
+	m.kept.steps = steps
 }
 
 func (m *machine) fallBack() {

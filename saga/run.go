@@ -91,6 +91,7 @@ func (s *shell) serve(ctx context.Context, ready func()) error {
 		})
 	}
 	parts.Go(func() { s.clock.run(ctx) })
+	parts.Go(func() { s.clock.asker.run(ctx, kadm.NewClient(probe), s.inbox) })
 	parts.Go(func() { s.sweeps(ctx) })
 	parts.Go(func() { s.housekeep(ctx, kadm.NewClient(probe), inbox) })
 	for _, c := range all {

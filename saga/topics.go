@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"strconv"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -82,7 +83,14 @@ func ensureTopics(ctx context.Context, cl *kgo.Client, name string, like wherry.
 	if err := wherry.EnsureTopics(ctx, cl, specs[1:]...); err != nil {
 		return 0, err
 	}
-	if found, err = topics(ctx, cl, name); err != nil {
+	err = heard(ctx, func() (err error) {
+		found, err = topics(ctx, cl, name)
+		if err == nil && (len(found[inbox].Partitions) == 0 || len(found[state].Partitions) == 0) {
+			err = errNoTopics
+		}
+		return err
+	})
+	if err != nil {
 		return 0, err
 	}
 	have, other := int32(len(found[inbox].Partitions)), int32(len(found[state].Partitions))
@@ -121,8 +129,12 @@ func topics(ctx context.Context, cl *kgo.Client, name string) (kadm.TopicDetails
 // settlePartitions returns how many partitions count, and writes it down where
 // nobody has. Several may do so at once: the first record counts.
 func settlePartitions(ctx context.Context, cl *kgo.Client, name string, have int32) (int32, error) {
-	n, err := readPartitions(ctx, cl, name)
-	if n > 0 || err != nil {
+	var n int32
+	read := func() (err error) {
+		n, err = readPartitions(ctx, cl, name)
+		return err
+	}
+	if err := heard(ctx, read); n > 0 || err != nil {
 		return n, err
 	}
 	writer, err := client.Open(cl, nil, kgo.WithContext(ctx), kgo.RecordPartitioner(kgo.ManualPartitioner()))
@@ -134,11 +146,28 @@ func settlePartitions(ctx context.Context, cl *kgo.Client, name string, have int
 	if err := writer.ProduceSync(ctx, r).FirstErr(); err != nil {
 		return 0, fmt.Errorf("writing to %s how many partitions it has: %w", r.Topic, err)
 	}
-	n, err = readPartitions(ctx, cl, name)
+	err = heard(ctx, read)
 	if n == 0 && err == nil {
 		err = fmt.Errorf("what was written to %s is not there", r.Topic)
 	}
 	return n, err
+}
+
+// heard tries again for a while what fails because a broker that was asked has
+// not heard yet of topics that are there.
+func heard(ctx context.Context, try func() error) error {
+	const tries = 100
+	for n := 1; ; n++ {
+		err := try()
+		if !errors.Is(err, errNoTopics) || n == tries {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 var errNoTopics = errors.New("the topics of the saga do not exist")

@@ -5,6 +5,7 @@ package contract
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/wherry-go/wherry"
 	"github.com/wherry-go/wherry/reqreply"
@@ -127,5 +128,9 @@ func Op(ctx context.Context) (saga.Op, error) {
 	return op, nil
 }
 
-// Step names the step of a saga, the same whether it is done or undone.
-func Step(op saga.Op) string { return op.Saga + "/" + op.ID + "/" + op.Step }
+// Step names the step of a saga, the same whether it is done or undone: the key of
+// op without its last part, the direction.
+func Step(op saga.Op) string {
+	key := op.Key()
+	return key[:strings.LastIndexByte(key, '/')]
+}
