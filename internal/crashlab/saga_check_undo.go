@@ -21,6 +21,8 @@ func (c *sagaChecker) undoing(s *sagaSeen, end *SagaRecord) {
 			c.find("pivot", "saga %s: %s, which comes after the pivot, was undone", s.id, step.Name)
 		case end.Phase == undonePhase && len(did) > 0 && len(undid) == 0:
 			c.find("kept", "saga %s is undone, and %s was done at %s and not undone: %s", s.id, step.Name, place(did[0].r), story(end))
+		case step.Kind == LocalStep && len(did) == 0 && !c.log.Calm:
+			// Before a crash an attempt may have been begun that nothing tells of.
 		case len(did) == 0 && len(undid) > 0 && (step.Kind == CallStep || !s.doubted(step, end)):
 			c.find("undone", "saga %s: %s was undone at %s, and had not been done", s.id, step.Name, place(undid[0].r))
 		case step.Loose && !c.log.Calm: // it may be done once more by who was thrown out meanwhile

@@ -64,9 +64,12 @@ func calmly(s *sim) {
 func TestPlantedSagas_NoFencing(t *testing.T) {
 	plantedSaga(t, planted.NoFencing, twice, func(s *sim) {
 		engines := s.startAll(2)
-		s.feed(100 * time.Millisecond)
+		s.feed(200 * time.Millisecond) // for longer than it takes to be thrown out
 		s.k.Sleep(s.t, s.between(100*time.Millisecond, time.Second))
+		// And a participant's do not.
+		deaf := s.k.Delay(s.t, kafkatest.Requests{Keys: []kmsg.Key{kmsg.Heartbeat}, Client: s.members[3].Name, Count: -1}, time.Minute)
 		s.silence(engines[1], 2*simSession)
+		deaf.Remove()
 	})
 }
 

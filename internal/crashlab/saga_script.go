@@ -126,6 +126,9 @@ func SettingsOf(seed uint64) (s SagaSettings) {
 	s.PivotUndo, s.Gated = seed%2 == 0, seed%4 == 1
 	if seed%3 == 0 {
 		s.Deadline = 3500 * time.Millisecond
+		if seed%2 == 0 {
+			s.Deadline = 12 * time.Second
+		}
 	}
 	if s.Retention = time.Hour; seed%7 == 0 {
 		s.Retention = 40 * time.Second
