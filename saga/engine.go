@@ -81,7 +81,8 @@ type Engine[S any] struct {
 	// Caller makes the requests of those who ask: Get, Wait, Why and the verbs. nil
 	// means one that runs as long as Run does, and otherwise for a call.
 	Caller *reqreply.Caller
-	// Opts override the options of Client for the Consumer of the inbox.
+	// Opts override the options of Client for the Consumer of the inbox. Those of
+	// events have Client's: set a session timeout, say, there.
 	Opts []kgo.Opt
 	// TracerProvider and Propagator are for spans, MeterProvider for metrics: see
 	// the package's text. nil means the global ones.
@@ -118,6 +119,7 @@ type shell struct {
 	client      *kgo.Client // lent
 	plans       map[int]*plan
 	latest      *plan
+	warnings    []string           // of all definitions
 	profiles    []reqreply.Profile // of what is called
 	concurrency int
 	maxActive   int
@@ -186,6 +188,7 @@ func (e *Engine[S]) make() (*shell, error) {
 			fault("two definitions of %q have version %d: give each a Version of its own", p.name, p.version)
 		}
 		s.plans[p.version] = p
+		s.warnings = append(s.warnings, d.Warnings()...)
 		if s.latest == nil || p.version > s.latest.version {
 			s.latest = p
 		}

@@ -250,9 +250,6 @@ func (h *handling) moved(before uint64) {
 
 // take does what an effect asks for, or puts it aside.
 func (h *handling) take(e effect) error {
-	if e.op.Undo {
-		e.op.Done = !h.in.steps[e.step].doubt
-	}
 	switch e.kind {
 	case effectSend:
 		address(e.record, &h.plan.steps[e.step], e.op, h.inbox, h.r.Partition, h.now, e.timeout)

@@ -45,7 +45,14 @@ func (s *shell) serve(ctx context.Context, ready func()) error {
 		return err
 	}
 	defer probe.Close()
-	n, err := ensureTopics(ctx, probe, s.name, s.spec, s.log)
+	for _, text := range s.warnings {
+		s.log.WarnContext(ctx, "saga: a definition may surprise", "what", text)
+	}
+	var n int32
+	err = patiently(ctx, s.log, func() (err error) {
+		n, err = ensureTopics(ctx, probe, s.name, s.spec, s.log)
+		return err
+	})
 	if err != nil {
 		return err
 	}

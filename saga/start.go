@@ -128,11 +128,14 @@ func (s *shell) learnPartitions(ctx context.Context) (n int32, err error) {
 		return 0, err
 	}
 	defer probe.Close()
-	n, err = readPartitions(ctx, probe, s.name)
-	if n > 0 || err != nil && !errors.Is(err, errNoTopics) {
-		return n, err
-	}
-	return ensureTopics(ctx, probe, s.name, s.spec, s.log)
+	err = patiently(ctx, s.log, func() (err error) {
+		n, err = readPartitions(ctx, probe, s.name)
+		if n == 0 && (err == nil || errors.Is(err, errNoTopics)) {
+			n, err = ensureTopics(ctx, probe, s.name, s.spec, s.log)
+		}
+		return err
+	})
+	return n, err
 }
 
 // lender lends the client that produces to the inbox, and closes it when nobody

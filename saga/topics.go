@@ -156,16 +156,47 @@ func settlePartitions(ctx context.Context, cl *kgo.Client, name string, have int
 // heard tries again for a while what fails because a broker that was asked has
 // not heard yet of topics that are there.
 func heard(ctx context.Context, try func() error) error {
-	const tries = 100
-	for n := 1; ; n++ {
+	left := 100
+	return again(ctx, 100*time.Millisecond, try, func(err error) bool {
+		left--
+		return errors.Is(err, errNoTopics) && left > 0
+	})
+}
+
+// patiently tries again until ctx ends what fails because brokers are away, and
+// logs it.
+func patiently(ctx context.Context, log *slog.Logger, try func() error) error {
+	told := false
+	return again(ctx, 250*time.Millisecond, try, func(err error) bool {
+		if _, wrong := errors.AsType[*wherry.TopicError](err); wrong || errors.Is(err, errNoTopics) || client.Permanent(err) || errors.Is(err, kgo.ErrClientClosed) {
+			return false
+		}
+		if kafka, ok := errors.AsType[*kerr.Error](err); ok && !kafka.Retriable {
+			return false
+		}
+		if !told {
+			log.WarnContext(ctx, "saga: brokers do not answer, trying again", "error", err)
+		}
+		told = true
+		return true
+	})
+}
+
+func again(ctx context.Context, wait time.Duration, try func() error, passes func(error) bool) error {
+	for {
 		err := try()
-		if !errors.Is(err, errNoTopics) || n == tries {
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case !passes(err):
 			return err
 		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(wait):
 		}
 	}
 }
