@@ -20,15 +20,17 @@ type ending struct {
 	at   int64  // when, in milliseconds; negative for Undone
 }
 
-// lookupEnded returns what is known of a saga that has ended.
-func (x *index) lookupEnded(id string) *endedInfo {
+// lookupEnded returns what is known of a saga that has ended, for a record of its
+// line at an offset: a purge before it counts, though it is not committed yet.
+func (x *index) lookupEnded(id string, offset int64) *endedInfo {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if len(x.ended) == 0 {
 		return nil
 	}
-	end, ok := x.ended[digestOf(id)]
-	if !ok {
+	d := digestOf(id)
+	end, ok := x.ended[d]
+	if by := x.claims[d]; !ok || by.purge && by.offset < offset {
 		return nil
 	}
 	info := &endedInfo{phase: Done, ended: end.at, from: end.from, value: x.recent.get(id)}

@@ -24,7 +24,7 @@ func (s *shell) handle(ctx context.Context, r *kgo.Record) error {
 		return errTaken
 	}
 	if m.kind == kindSweep {
-		return s.forgetEnded(ctx, x, m.swept)
+		return s.forgetEnded(ctx, x, r.Offset, m.swept)
 	}
 	if at := partitionOf(m.id, s.places.known.Load()); at != r.Partition {
 		return forward(ctx, r, m.id, at)
@@ -87,7 +87,7 @@ func (h *handling) load() (err error) {
 		return err
 	}
 	if !ok {
-		h.ended = h.index.lookupEnded(h.id)
+		h.ended = h.index.lookupEnded(h.id, h.r.Offset)
 		h.in, h.plan = &instance{id: h.id, whyStep: -1}, h.latest
 		if h.ended != nil {
 			h.in.phase = h.ended.phase // for verbs

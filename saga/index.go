@@ -36,6 +36,7 @@ type index struct {
 
 	ended  map[digest]ending
 	recent recents
+	claims map[digest]claim // ended ones that are being forgotten
 	// Sweeps: before the offset first nothing is left of ended sagas but what was
 	// asked for; -1 where there are none. firstEnd is when the one at first ended.
 	first, firstEnd int64
@@ -76,6 +77,7 @@ func (x *index) Reset() {
 func (x *index) Owned(yes bool) {
 	x.mu.Lock()
 	x.owned = yes
+	clear(x.claims)
 	clear(x.reserved)
 	if yes {
 		for _, e := range x.live { // what was sent before counts no more
@@ -104,6 +106,7 @@ func (x *index) Take(r *kgo.Record) (keep bool) {
 		if len(x.ended) > 0 {
 			id := string(r.Key)
 			delete(x.ended, digestOf(id))
+			delete(x.claims, digestOf(id))
 			x.asked = max(0, x.asked-1)
 			x.recent.remove(id)
 		}

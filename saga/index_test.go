@@ -132,13 +132,13 @@ func TestS25_AnEndedSagaTakes32Bytes(t *testing.T) {
 	}
 	each := (int64(heap()-before) - mostRecent) / n //nolint:gosec // it grows
 	require.Less(t, each, int64(100))
-	info := x.lookupEnded("order-7")
+	info := x.lookupEnded("order-7", 1)
 	require.Equal(t, &endedInfo{phase: Done, ended: 8, from: 7}, info, "its record is in the topic alone")
-	require.NotNil(t, x.lookupEnded(fmt.Sprint("order-", n-1)).value, "but of the last ones")
+	require.NotNil(t, x.lookupEnded(fmt.Sprint("order-", n-1), 1).value, "but of the last ones")
 	require.LessOrEqual(t, x.recent.bytes, mostRecent)
-	require.Nil(t, x.lookupEnded("never"))
+	require.Nil(t, x.lookupEnded("never", 1))
 	x.Take(&kgo.Record{Key: []byte("order-7")})
-	require.Nil(t, x.lookupEnded("order-7"))
+	require.Nil(t, x.lookupEnded("order-7", 1))
 	runtime.KeepAlive(x)
 }
 
@@ -169,7 +169,7 @@ func TestS25_EndedOnesAreSweptWhenTheirTimeIsOverOrThereAreTooMany(t *testing.T)
 	require.False(t, ok)
 	_, ok = x.sweepable(1150, 100)
 	require.True(t, ok)
-	require.Equal(t, Undone, x.lookupEnded("b").phase)
+	require.Equal(t, Undone, x.lookupEnded("b", 1).phase)
 }
 
 func TestRecentsForgetTheOldest(t *testing.T) {
@@ -217,4 +217,27 @@ func TestS24_AnIdleSagaTakesLittleBesideItsPayload(t *testing.T) {
 	t.Logf("%d bytes each", each)
 	require.LessOrEqual(t, each, int64(384))
 	runtime.KeepAlive(part)
+}
+
+// The tombstones of a sweep and of a purge are never both on their way: the later
+// one could come after a new start.
+func TestS25_OneRecordForgetsASagaThatHasEnded(t *testing.T) {
+	t.Parallel()
+	x := newTestIndex()
+	x.Owned(true)
+	require.False(t, x.claim("a", claim{offset: 7}), "it has not ended")
+	x.Take(recordOf(&instance{id: "a", version: 1, phase: Done, ended: 5}))
+	require.True(t, x.claim("a", claim{offset: 7}))
+	require.True(t, x.claim("a", claim{offset: 7}), "the same record, handled again")
+	require.False(t, x.claim("a", claim{offset: 8}))
+	require.NotNil(t, x.lookupEnded("a", 9), "a start is in vain until it is forgotten")
+	x.Take(&kgo.Record{Key: []byte("a")})
+	require.False(t, x.claim("a", claim{offset: 8}), "it is forgotten")
+	x.Take(recordOf(&instance{id: "a", version: 1, phase: Done, ended: 6}))
+	require.True(t, x.claim("a", claim{offset: 9}), "another saga of that id")
+	x.Owned(false)
+	x.Owned(true)
+	require.True(t, x.claim("a", claim{8, true}), "what a former owner had in hand is no more")
+	require.NotNil(t, x.lookupEnded("a", 8))
+	require.Nil(t, x.lookupEnded("a", 9), "what comes behind a purge finds nothing")
 }

@@ -49,6 +49,9 @@ func unusable(err error) bool {
 
 func (h *handling) put() error {
 	switch {
+	case h.forget && h.ended != nil && h.before == nil && !h.index.claim(h.id, claim{h.r.Offset, true}):
+		h.refused = "the saga is being forgotten at this moment: ask again"
+		return nil
 	case h.forget:
 		if err := h.table.Delete(h.ctx, h.id); err != nil {
 			return err

@@ -124,9 +124,9 @@ func (s *shell) sweepPartition(ctx context.Context, x *index, from int64) error 
 }
 
 // forgetEnded writes the tombstones that a sweep asked for.
-func (s *shell) forgetEnded(ctx context.Context, x *index, all []swept) error {
+func (s *shell) forgetEnded(ctx context.Context, x *index, offset int64, all []swept) error {
 	for _, one := range all {
-		if info := x.lookupEnded(one.id); info == nil || info.ended != one.at {
+		if info := x.lookupEnded(one.id, offset); info == nil || info.ended != one.at || !x.claim(one.id, claim{offset: offset}) {
 			continue // it was forgotten, and perhaps started anew
 		}
 		if err := s.table.Delete(ctx, one.id); err != nil {
@@ -134,6 +134,31 @@ func (s *shell) forgetEnded(ctx context.Context, x *index, all []swept) error {
 		}
 	}
 	return nil
+}
+
+// claim is which record forgets a saga that has ended.
+type claim struct {
+	offset int64
+	purge  bool // it is in the saga's own line: those after it find nothing
+}
+
+// claim reports whether the record at an offset may forget a saga that has ended:
+// one at a time, or the tombstone of another could come after a new start.
+func (x *index) claim(id string, by claim) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	d := digestOf(id)
+	if _, is := x.ended[d]; !is {
+		return false
+	}
+	if has, taken := x.claims[d]; taken {
+		return has == by
+	}
+	if x.claims == nil {
+		x.claims = map[digest]claim{}
+	}
+	x.claims[d] = by
+	return true
 }
 
 // sweepable returns from which offset on ended sagas are to be forgotten, if any
