@@ -55,7 +55,7 @@ func TestExact_CrashAtEveryRequest(t *testing.T) {
 			stride = 4
 		}
 		if raced.On {
-			stride *= 3
+			stride *= 6
 		}
 		if testing.Short() {
 			stride *= 10

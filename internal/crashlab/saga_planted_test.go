@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/wherry-go/wherry/internal/planted"
+	"github.com/wherry-go/wherry/internal/raced"
 	"github.com/wherry-go/wherry/kafkatest"
 )
 
@@ -15,6 +16,9 @@ import (
 // the kinds, with few seeds, and without it the same seed has none.
 func plantedSaga(t *testing.T, f planted.Fault, kinds []string, trouble func(*sim)) {
 	t.Helper()
+	if raced.On {
+		t.Skip("what it shows does not depend on the race detector")
+	}
 	defer planted.Set(planted.None)
 	const most = 60
 	for i := range most {

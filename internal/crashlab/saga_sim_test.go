@@ -36,7 +36,7 @@ func TestSagas_Simulation(t *testing.T) {
 	t.Parallel()
 	n := 2 * *seeds
 	if raced.On {
-		n /= 4
+		n /= 12
 	}
 	for i := range n {
 		seed := *seedFrom + uint64(i)

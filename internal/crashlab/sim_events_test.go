@@ -203,7 +203,7 @@ func (s *sim) trouble() {
 func runSeeds(t *testing.T, n int, inputs int, subject Subject, variants []Variant, f func(*sim)) {
 	t.Helper()
 	if raced.On {
-		n /= 3
+		n /= 6
 	}
 	for i := range n {
 		seed := *seedFrom + uint64(i)

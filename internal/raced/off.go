@@ -1,7 +1,7 @@
 //go:build !race
 
 // Package raced tells tests whether the race detector watches them. It takes ten
-// times as long, and of many runs that go through the same code a third will do.
+// times as long, and of many runs that go through the same code a few will do.
 package raced
 
 // On reports whether the race detector is on.
