@@ -136,7 +136,9 @@ func (w *world) judge(i input, words string) {
 		s.doubt[i.op.Attempt] = true
 	case current && !s.doubt[s.lastDo] && !s.no[s.lastDo]:
 		s.no[s.lastDo] = true
-		s.free = now.Add(w.pl.p.steps[step].retry.Initial)
+		if !s.undoSent { // when the next attempt to undo may come has nothing to do with it
+			s.free = now.Add(w.pl.p.steps[step].retry.Initial)
+		}
 	}
 }
 
