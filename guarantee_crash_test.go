@@ -291,7 +291,7 @@ func strikes(t *testing.T, row crashRow, whats []string, keys []kmsg.Key, stride
 	}
 	stride = max(1, stride/seeds())
 	if raced.On {
-		stride *= 3
+		stride *= 6
 	}
 	if testing.Short() {
 		stride *= 10

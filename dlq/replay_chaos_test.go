@@ -54,7 +54,7 @@ func TestReplayOnce_WhateverHappensToAnyNumberOfRuns(t *testing.T) {
 	t.Parallel()
 	rounds := 150
 	if raced.On {
-		rounds /= 3
+		rounds /= 6
 	}
 	if testing.Short() {
 		rounds = 20
