@@ -82,6 +82,7 @@ func (r *run) finish(ctx context.Context, p *partition, d *delivery, it *lane.It
 	default:
 		r.produce(ctx, p.topicPartition, d, it, outputs)
 	}
+	d.published.Store(true)
 }
 
 // cannot ends the run with a record that could not be handled.

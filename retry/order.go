@@ -117,7 +117,10 @@ func (v *visit) leave(ctx context.Context) error {
 	if err := wherry.Publish(ctx, &kgo.Record{Topic: v.keys(), Key: []byte(v.at.String())}); err != nil {
 		return err
 	}
-	v.queue.note(v.at, v.line, note{void: func() bool { return wherry.Interrupted(ctx) }})
+	v.queue.note(v.at, v.line, note{
+		void: func() bool { return wherry.Interrupted(ctx) },
+		out:  func() bool { return wherry.Published(ctx) },
+	})
 	return nil
 }
 

@@ -91,6 +91,9 @@ type note struct {
 	// staged may not have been sent, and its record comes again; whoever gets
 	// its partition has what was sent in its table.
 	void func() bool
+	// out reports, of an end, whether the record's outputs are on their way. Until
+	// then it is not over: what another lane handles meanwhile could come before it.
+	out func() bool
 }
 
 func newQueue(expiry time.Duration) *queue {
@@ -244,11 +247,14 @@ func (q *queue) ahead(ln line, offset int64) (due time.Time, waits bool) {
 // waits reports whether a record waits, and until when.
 func (q *queue) waits(e *entry) (due time.Time, waits bool) {
 	for len(e.notes) > 0 {
-		last := e.notes[len(e.notes)-1]
-		if !last.void() {
+		switch last := e.notes[len(e.notes)-1]; {
+		case last.void():
+			e.notes = e.notes[:len(e.notes)-1]
+		case !last.waits && !last.out():
+			return time.Time{}, true // it is being done
+		default:
 			return last.due, last.waits
 		}
-		e.notes = e.notes[:len(e.notes)-1]
 	}
 	return e.due, e.stored && (q.expiry == 0 || time.Since(e.written) < q.expiry)
 }

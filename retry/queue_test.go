@@ -35,7 +35,7 @@ func (b bench) ends(offset int64) { b.q.OnFetchRecordUnbuffered(row(offset, nil)
 
 func (b bench) stage(offset int64, waits bool) (cut *bool) {
 	cut = new(bool)
-	b.q.note(at(offset), testLine, note{waits: waits, void: func() bool { return *cut }})
+	b.q.note(at(offset), testLine, note{waits: waits, void: func() bool { return *cut }, out: func() bool { return true }})
 	return cut
 }
 
@@ -197,4 +197,23 @@ func TestQueue_TheFirstOfTheLineSaysHowLong(t *testing.T) {
 	got, waits := q.ahead(testLine, 8)
 	require.True(t, waits)
 	require.Equal(t, due.Add(5), got)
+}
+
+// A record is over when its outputs are on their way, not when its end is staged:
+// another lane could hand over the outputs of one behind it before.
+func TestQueue_AnEndCountsWhenTheRecordsOutputsAreOnTheirWay(t *testing.T) {
+	t.Parallel()
+	q, out, cut := newQueue(0), false, false
+	never := func() bool { return false }
+	q.note(at(1), testLine, note{waits: true, due: time.Unix(5, 0), void: never})
+	q.note(at(1), testLine, note{void: func() bool { return cut }, out: func() bool { return out }})
+	_, waits := q.ahead(testLine, 2)
+	require.True(t, waits)
+	out = true
+	_, waits = q.ahead(testLine, 2)
+	require.False(t, waits)
+	cut = true
+	due, waits := q.ahead(testLine, 2)
+	require.True(t, waits, "it is handled again")
+	require.Equal(t, time.Unix(5, 0), due)
 }
