@@ -34,7 +34,7 @@ func TestLoop_WithoutFaults(t *testing.T) {
 // the laboratory's.
 func TestLoop_WithCareIsExactlyOnce(t *testing.T) {
 	t.Parallel()
-	runSeeds(t, *seeds/3, 150, loop(careful), []Variant{ByPartition}, (*sim).trouble)
+	runSeeds(t, (*seeds+2)/3, 150, loop(careful), []Variant{ByPartition}, (*sim).trouble)
 }
 
 // Each of these flaws is found, by few seeds.

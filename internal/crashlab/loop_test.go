@@ -73,6 +73,7 @@ func (l *looper) session(ctx context.Context, ready func()) error {
 		kgo.ConsumerGroup(l.Topics.Group), kgo.ConsumeTopics(l.Topics.In), kgo.Balancers(kgo.RangeBalancer()),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.TransactionTimeout(10*time.Second),
 		kgo.SessionTimeout(l.Session), kgo.HeartbeatInterval(l.Session/10),
+		kgo.BlockRebalanceOnPoll(), // see docs/traps.md
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.OnPartitionsAssigned(func(context.Context, *kgo.Client, map[string][]int32) { joined.Do(ready) }),
 		kgo.OnPartitionsRevoked(drop), kgo.OnPartitionsLost(drop),
@@ -130,6 +131,7 @@ func (l *looper) transaction(ctx context.Context, fetches kgo.Fetches) error {
 	}
 	mu.Unlock()
 	l.s.Client().PurgeTopicsFromProducing("no such topic") // see docs/traps.md
+	l.s.AllowRebalance()
 	end, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	// kgo writes the member's id where wherry has a finished set.

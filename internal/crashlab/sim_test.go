@@ -404,7 +404,7 @@ func report(t *testing.T, seed uint64, findings []Finding) {
 	}
 	var b strings.Builder
 	for i, f := range findings {
-		if i == 30 {
+		if i == 30 && !*verbose {
 			fmt.Fprintf(&b, "and %d more\n", len(findings)-i)
 			break
 		}
