@@ -16,7 +16,7 @@ type Definition[S any] struct {
 	// the same. Required: letters, digits, '.', '_' and '-'.
 	Name string
 	// Version tells Definitions of one Name apart. A saga keeps the one that it
-	// began with; new ones begin with the highest. 0 means 1.
+	// began with; new ones begin with the highest. 0 means 1; at most 2147483647.
 	Version int
 	// Start are the events that start a saga, besides [Engine.Start].
 	Start []Trigger[S]
@@ -25,8 +25,8 @@ type Definition[S any] struct {
 	// Deadline is how long a saga may take until its pivot is done; after that
 	// it counts as a rejection of the step in hand. 0 means none.
 	Deadline time.Duration
-	// StuckAfter is how long an undo, or a step after the pivot, may fail until
-	// the saga shows as stuck. 0 means 15 minutes.
+	// StuckAfter is how long an undo, or a step after the pivot, may fail, or be
+	// held by a [Gate], until the saga shows as stuck. 0 means 15 minutes.
 	StuckAfter time.Duration
 	// Codec turns S into bytes and back; nil means [wherry.JSON].
 	Codec wherry.Codec

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"io"
@@ -49,7 +48,7 @@ func runList(ctx context.Context, args []string, stdout, stderr io.Writer) error
 			return err
 		}
 		if *asJSON {
-			return json.NewEncoder(stdout).Encode(countsJSON(report.Counts))
+			return jsonTo(stdout).Encode(countsJSON(report.Counts))
 		}
 		say(stdout, "%d letters\n", report.Selected)
 		writeCounts(stdout, report.Counts)
@@ -64,8 +63,7 @@ func list(ctx context.Context, r *dlq.Replayer, asJSON bool, stdout, stderr io.W
 		head = append(head, "DECIDED")
 	}
 	out := newTable(stdout, append(head, "ERROR")...)
-	lines := json.NewEncoder(stdout)
-	lines.SetEscapeHTML(false)
+	lines := jsonTo(stdout)
 	for e, err := range r.List(ctx) {
 		if bad, ok := errors.AsType[*dlq.LetterError](err); ok {
 			say(stderr, "wherry: %s\n", printable(bad.Error()))

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -131,8 +130,7 @@ func runSagaList(ctx context.Context, args []string, stdout, stderr io.Writer) e
 
 func listSagas(all []saga.Snapshot, asJSON bool, stdout io.Writer) error {
 	if asJSON {
-		lines := json.NewEncoder(stdout)
-		lines.SetEscapeHTML(false)
+		lines := jsonTo(stdout)
 		for _, s := range all {
 			if err := lines.Encode(sagaJSON(s)); err != nil {
 				return err // nobody reads on
@@ -202,7 +200,7 @@ func countSagas(ctx context.Context, i *saga.Inspector, asJSON bool, stdout io.W
 		return err
 	}
 	if asJSON {
-		return json.NewEncoder(stdout).Encode(sagaCountsJSON(c))
+		return jsonTo(stdout).Encode(sagaCountsJSON(c))
 	}
 	total := 0
 	for _, n := range c.Phases {

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"os"
 	"os/user"
 
+	"github.com/wherry-go/wherry/reqreply"
 	"github.com/wherry-go/wherry/saga"
 )
 
@@ -125,15 +125,17 @@ func (v sagaVerb) do(ctx context.Context, i *saga.Inspector, ids []string, by sa
 			if err != nil {
 				j.Error = err.Error()
 			}
-			if err := json.NewEncoder(stdout).Encode(j); err != nil {
+			if err := jsonTo(stdout).Encode(j); err != nil {
 				return err
 			}
 		}
-		switch _, refused := errors.AsType[*saga.VerbError](err); {
+		_, refused := errors.AsType[*saga.VerbError](err)
+		_, answered := errors.AsType[*reqreply.Error](err) // its record cannot be read, say
+		switch {
 		case err == nil && !asJSON:
 			say(stdout, "%s: %s, by %s\n", printable(id), v.name, printable(by.Actor))
 		case err == nil:
-		case !refused: // it would be the same for the others
+		case !refused && !answered: // it would be the same for the others
 			return advise(i.Name, err)
 		default:
 			if failed++; len(ids) > 1 {
