@@ -24,8 +24,9 @@ import (
 // NOTHING, parameters written $1, SAVEPOINT. Any driver for database/sql will do.
 // A Barrier is a value, safe for concurrent use.
 type Barrier struct {
-	// Table is the table's name, with its schema if that is not the default one:
-	// letters, digits and _. "" means saga_barrier. See [Barrier.Schema].
+	// Table is the table's name, in PostgreSQL with its schema if that is not the
+	// default one: letters, digits and _. "" means saga_barrier. See
+	// [Barrier.Schema], which makes none in an attached database of SQLite.
 	Table string
 }
 
