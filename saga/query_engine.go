@@ -143,15 +143,18 @@ func (e *Engine[S]) instance(s Snapshot) (Instance[S], error) {
 // starts the saga, or ends the step that awaits it, or waits for its time. It
 // returns nil when that is in the saga's inbox, acknowledged; each call is an
 // event of its own. Where a Definition has a By for the topic, v must be of that
-// id. No other consumer of the topic sees it. It works without Run, as
+// id: otherwise it is an error. No other consumer of the topic sees it. It works without Run, as
 // [Engine.Start] does.
 func Signal[S, T any](ctx context.Context, e *Engine[S], id string, event wherry.Event[T], v T) error {
 	s, err := e.shell()
 	if err == nil {
 		err = checkID(id)
 	}
-	if err == nil && routes(s.plans)[event.Topic] == nil {
-		err = fmt.Errorf("no Definition has a trigger or an outcome of topic %q", event.Topic)
+	var to *routed
+	if err == nil {
+		if to = routes(s.plans)[event.Topic]; to == nil {
+			err = fmt.Errorf("no Definition has a trigger or an outcome of topic %q", event.Topic)
+		}
 	}
 	var r *kgo.Record
 	if err == nil {
@@ -161,6 +164,9 @@ func Signal[S, T any](ctx context.Context, e *Engine[S], id string, event wherry
 		// Unlike any event that was read, and any other signal: those of one place
 		// are one event.
 		r.Key, r.Partition, r.Offset = []byte(id), signalled, rand.Int64() //nolint:gosec // it guards nothing
+		err = to.about(id, r)
+	}
+	if err == nil {
 		err = s.signal(ctx, id, r)
 	}
 	if err != nil {

@@ -195,3 +195,21 @@ func TestS33_WhoAsksWronglyIsTold(t *testing.T) {
 		}
 	}
 }
+
+// A signal that its saga would pass over, since it is about another one, is told
+// to who sends it.
+func TestS33_ASignalThatIsAboutAnotherSagaIsAnError(t *testing.T) {
+	t.Parallel()
+	k := kafkatest.NewCluster(t, "paid:1")
+	bill := wherry.Event[order]{Topic: "paid"}
+	e := engine(t, k, trip(saga.Step[order]{Name: "pay", NoUndo: true, Do: saga.Await[order](
+		saga.Success(bill, func(o *order, p order) { o.Total = p.Total }).By(func(o order) string { return o.Pad }))}))
+	kafkatest.Run(t, e)
+	require.NoError(t, e.Start(patience(t), "o-1", order{}))
+	err := saga.Signal(patience(t), e, "o-1", bill, order{Total: 1, Pad: "o-2"})
+	require.ErrorContains(t, err, `a record of paid is about saga ["o-2"], and this is "o-1"`)
+	require.NoError(t, saga.Signal(patience(t), e, "o-1", bill, order{Total: 2, Pad: "o-1"}))
+	s, err := e.Wait(patience(t), "o-1")
+	require.NoError(t, err)
+	require.Equal(t, 2, s.Total)
+}

@@ -356,7 +356,11 @@ func (w *world) verb(name VerbName, step string) {
 		case Skip:
 			s.touched = true
 		case Complete: // it is done by hand
-			if w.pl.in.doing() == Undoing {
+			n := len(in.history) - 1
+			for in.history[n].what != moveVerb {
+				n--
+			}
+			if in.history[n+1].what == moveUndone { // to undo it may come of what was kept
 				w.parts[i].undone, s.undoAcked = true, true
 			} else {
 				w.parts[i].applied, s.ok = true, true

@@ -119,7 +119,9 @@ func (s *shell) learnPartitions(ctx context.Context) (n int32, err error) {
 	defer func() {
 		s.places.mu.Lock()
 		defer s.places.mu.Unlock()
-		s.places.known.Store(n)
+		if n > 0 { // or Run knows by now
+			s.places.known.Store(n)
+		}
 		close(s.places.busy)
 		s.places.busy = nil
 	}()
