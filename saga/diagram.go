@@ -246,14 +246,14 @@ func (g *graph) each(visit func(n node, indent string), begin func(i int, name s
 // times as from the first that there is. steps are the names of its steps.
 func timeline(steps []string, in *instance) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s", oneLine(in.id), in.phase)
+	head := fmt.Sprintf("%s: %s", in.id, in.phase)
 	if in.paused {
-		b.WriteString(", paused")
+		head += ", paused"
 	}
 	if in.why != "" {
-		fmt.Fprintf(&b, " (%s)", oneLine(in.why))
+		head += fmt.Sprintf(" (%s)", in.why)
 	}
-	b.WriteString("\n")
+	b.WriteString(oneLine(head) + "\n")
 	if n := in.moves - uint64(len(in.history)); n > 0 {
 		fmt.Fprintf(&b, "… %d earlier\n", n)
 	}
@@ -276,10 +276,10 @@ func timeline(steps []string, in *instance) string {
 			what += fmt.Sprintf(" (attempt %d)", t.attempt)
 		}
 		if t.note != "" {
-			what += ": " + oneLine(t.note)
+			what += ": " + t.note
 		}
 		at := time.Duration(t.at-in.history[0].at) * time.Millisecond
-		b.WriteString(strings.TrimRight(fmt.Sprintf("%10s  %-*s  %s", at, wide, name(t.step), what), " ") + "\n")
+		b.WriteString(strings.TrimRight(oneLine(fmt.Sprintf("%10s  %-*s  %s", at, wide, name(t.step), what)), " ") + "\n")
 	}
 	return b.String()
 }

@@ -196,3 +196,36 @@ func TestS35_WhatAnOperatorSettlesIsNotDone(t *testing.T) {
 		}
 	}
 }
+
+// What comes for a saga that is quarantined, while a process without its code has
+// it, is taken in when one has it that does.
+func TestS27_WhatCameWithoutCodeForAQuarantinedSagaCounts(t *testing.T) {
+	t.Parallel()
+	for _, is := range []string{"ok", "no"} {
+		for name, then := range map[string]input{
+			"a tick": {kind: inTick}, "a resume": {kind: inVerb, verb: verb{name: Resume}}, "a retry": {kind: inVerb, verb: verb{name: Retry}},
+		} {
+			t.Run(is+", and then "+name, func(t *testing.T) {
+				t.Parallel()
+				pl := newPlay(t, saga(Step[order]{Name: "a", Do: emit("a.do", success("a.ok"), failure("a.no")), Undo: emit("a.undo")}))
+				pl.start()
+				require.True(t, pl.in.quarantine(pl.e.now, "poison"))
+				p := pl.p
+				pl.p = nil
+				pl.occurs("a." + is)
+				pl.p = p
+				require.Len(t, pl.in.events, 1)
+				if name == "a tick" { // when the event has waited for long
+					pl.e.now = pl.e.now.Add(2 * time.Hour)
+				}
+				require.NotContains(t, kinds(pl.input(then)), effectExpire)
+				require.NoError(t, pl.err)
+				require.Empty(t, pl.in.events)
+				if pl.in.phase == Quarantined {
+					pl.verb(Resume, "")
+				}
+				require.Equal(t, map[string]Phase{"ok": Done, "no": Undone}[is], pl.in.phase)
+			})
+		}
+	}
+}

@@ -320,7 +320,7 @@ func (w *world) idle() {
 
 // keeps reports whether any input has more to it: what came without code.
 func (w *world) keeps() bool {
-	return w.pl.in.orphan() || slices.ContainsFunc(w.pl.in.events, func(w waiting) bool { return w.step != "" })
+	return w.pl.in.orphan() || w.pl.in.phase == Quarantined && len(w.pl.in.events) > 0 || slices.ContainsFunc(w.pl.in.events, func(w waiting) bool { return w.step != "" })
 }
 
 // operate is an operator who does as they please.
