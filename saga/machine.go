@@ -318,16 +318,15 @@ func payloadHash(b []byte) uint64 {
 	return h.Sum64()
 }
 
-// remember reports whether a thing was taken in before, and remembers it.
-func (m *machine) remember(h uint64) (before bool) {
+// remember notes that a thing was taken in.
+func (m *machine) remember(h uint64) {
 	if slices.Contains(m.in.seen, h) {
-		return true
+		return
 	}
 	m.in.seen = append(m.in.seen, h)
 	if n := len(m.in.seen); n > maxSeen {
 		m.in.seen = m.in.seen[n-maxSeen:]
 	}
-	return false
 }
 
 // state returns the state, decoded.

@@ -73,8 +73,11 @@ func TestS27_ADefinitionThatLostOrGotAStepIsTold(t *testing.T) {
 			before := encodeInstance(pl.in)
 			for _, i := range []input{
 				{kind: inReply, op: Op{Saga: "orders", ID: "o-1", Step: "b", Attempt: 1}, record: answer("ok", "")},
-				{kind: inTick}, {kind: inGo}, {kind: inEvent, record: happening("o-1", "x")},
-				{kind: inVerb, verb: verb{name: Retry}}, {kind: inVerb, verb: verb{name: Cancel}},
+				{kind: inTick},
+				{kind: inGo},
+				{kind: inEvent, record: happening("o-1", "x")},
+				{kind: inVerb, verb: verb{name: Retry}},
+				{kind: inVerb, verb: verb{name: Cancel}},
 			} {
 				require.Empty(t, pl.input(i))
 				require.ErrorContains(t, pl.err, "it has 3 steps, and the Definition of version 1 has")
