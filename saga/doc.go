@@ -19,7 +19,8 @@
 // another service, the participant ([Call]), or an event and the events that
 // answer it ([Emit], [Await]). A participant is an ordinary
 // [reqreply.Method.Handler], or any service in any language that answers requests
-// over Kafka. Your code is never replayed, so it need not be deterministic.
+// over Kafka. There is no history to replay, so what a step does need not be
+// deterministic; only the functions that read and change the state must be pure.
 //
 // The page docs/sagas.md in the repository teaches all of this from the beginning.
 //
