@@ -238,9 +238,9 @@ func (raw) Encode(r *kgo.Record, v any) error { r.Value = v.([]byte); return nil
 
 func (raw) Decode(r *kgo.Record, v any) error { *v.(*[]byte) = r.Value; return nil } // which is a copy, or is not changed
 
-// Ready is closed when the Engine has joined its group and has read back the sagas
-// of the partitions that it was first given, if any. It is never closed if Run fails
-// before that.
+// Ready is closed when the Engine has joined its groups, reads the events that its
+// Definitions name, and has read back the sagas of the partitions that it was first
+// given, if any. It is never closed if Run fails before that.
 func (e *Engine[S]) Ready() <-chan struct{} {
 	_, _ = e.shell()
 	return e.run.ready
