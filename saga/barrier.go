@@ -17,8 +17,8 @@ import (
 	"github.com/wherry-go/wherry/reqreply"
 )
 
-// A Barrier is a table in a participant's database that remembers which [Op]s
-// were done there. [Once] asks it, in the transaction that has the effects.
+// A Barrier is a table in a participant's database that remembers what was done
+// there, by [Op]. [Once] asks it, in the transaction that has the effects.
 //
 // Its statements are those of PostgreSQL and SQLite: INSERT … ON CONFLICT DO
 // NOTHING, parameters written $1, SAVEPOINT. Any driver for database/sql will do.

@@ -64,7 +64,9 @@ func list(ctx context.Context, r *dlq.Replayer, asJSON bool, stdout, stderr io.W
 	}
 	out := newTable(stdout, append(head, "ERROR")...)
 	lines := jsonTo(stdout)
+	none := true
 	for e, err := range r.List(ctx) {
+		none = false
 		if bad, ok := errors.AsType[*dlq.LetterError](err); ok {
 			say(stderr, "wherry: %s\n", printable(bad.Error()))
 		} else if err != nil {
@@ -81,6 +83,11 @@ func list(ctx context.Context, r *dlq.Replayer, asJSON bool, stdout, stderr io.W
 	}
 	if asJSON {
 		return nil
+	}
+	if none && r.Select.Decided {
+		say(stderr, "wherry: there is no such letter in %s\n", r.Topic)
+	} else if none {
+		say(stderr, "wherry: no letter of %s is undecided, by these flags: -decided lists the others, too\n", r.Topic)
 	}
 	return out.flush()
 }
