@@ -79,7 +79,7 @@ func (p *past) includes(ctx context.Context, id string, offset int64) bool {
 // handledBefore reports whether local steps may have been done for the record
 // in hand before.
 func (h *handling) handledBefore() bool {
-	return h.plan != nil && h.plan.local && h.index.past.includes(h.ctx, h.id, h.r.Offset)
+	return (h.plan == nil || h.plan.local) && h.index.past.includes(h.ctx, h.id, h.r.Offset)
 }
 
 // asker asks where the inbox ends, for partitions that have just come.

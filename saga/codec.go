@@ -28,7 +28,8 @@ const (
 	flagBefore // there are beforeStep and beforeWhy
 	flagTrace  // there is a traceparent, in 25 bytes
 	flagTraced // there is a trace that is no such traceparent, as text
-	knownFlags = flagPaused | flagStuck | flagFailing | flagBefore | flagTrace | flagTraced
+	flagHaunted
+	knownFlags = flagPaused | flagStuck | flagFailing | flagBefore | flagTrace | flagTraced | flagHaunted
 )
 
 // The flags of a step are beside its status.
@@ -57,6 +58,9 @@ func encodeInstance(in *instance) []byte {
 	}
 	if in.failing {
 		flags |= flagFailing
+	}
+	if in.haunted {
+		flags |= flagHaunted
 	}
 	if in.beforeStep != 0 || in.beforeWhy != "" {
 		flags |= flagBefore
@@ -118,7 +122,7 @@ func decodeInstance(id string, b []byte) (*instance, error) {
 	in := &instance{id: id}
 	in.phase, in.before, in.paused, in.stuck, _, in.ended, in.from, events = r.head()
 	flags := r.flags
-	in.failing = flags&flagFailing != 0
+	in.failing, in.haunted = flags&flagFailing != 0, flags&flagHaunted != 0
 	in.began = r.int()
 	in.version, in.stage, in.whyStep = int(r.int32()), int(r.int32()), int(r.int32())
 	in.why = r.text()

@@ -73,7 +73,8 @@ type instance struct {
 	failing bool  // running, but only until the stage in hand has settled: then it is undone
 	paused  bool
 	stuck   bool
-	stage   int // the stage in hand
+	haunted bool // what came while there was no code was perhaps handled before, by a process that has it
+	stage   int  // the stage in hand
 	steps   []stepState
 
 	began, ended int64

@@ -29,6 +29,7 @@ func (m *machine) withoutCode(i input) {
 	if !in.orphan() && in.phase != Quarantined {
 		m.hold(Parked, -1, fmt.Sprintf("no code for version %d: register its Definition again, and resume", in.version))
 	}
+	in.haunted = in.haunted || m.e.again && in.doing() == Running
 	if i.kind != inReply && i.kind != inEvent {
 		return
 	}
@@ -46,6 +47,7 @@ func (m *machine) withoutCode(i input) {
 
 // adopt goes on with a saga that has code again: first what came meanwhile.
 func (m *machine) adopt() error {
+	m.hauntAll()
 	m.adopted = m.in.orphan()
 	if m.adopted {
 		m.in.release()
@@ -57,6 +59,29 @@ func (m *machine) adopt() error {
 	}
 	m.reissue()
 	return m.advance()
+}
+
+// hauntAll casts doubt, as haunt does, on the local steps in hand and on those after
+// them that would not wait for a commit: whoever had code may have done them, and
+// died before that was committed.
+func (m *machine) hauntAll() {
+	if !m.in.haunted {
+		return
+	}
+	m.in.haunted = false
+	for s := m.in.stage; s < len(m.p.stages) && len(m.in.steps) > 0 && !m.undoing(); s++ {
+		for _, i := range m.p.stages[s].steps {
+			ps, st := &m.p.steps[i], &m.in.steps[i]
+			switch {
+			case ps.do.kind != actLocal || ps.durable:
+				if s > m.in.stage {
+					return
+				}
+			case st.status == stepWaiting || st.status == stepDoing || st.status == stepBetween:
+				st.doubt = true
+			}
+		}
+	}
 }
 
 // keptWithoutCode reports whether what waits is for a step in hand: a reply, or an

@@ -86,6 +86,9 @@ func (w *world) next(i input, words string) called {
 	if !w.calm && in.phase != 0 && in.phase != Early && i.kind != inVerb && i.kind != inLocal && w.d.percent(2) {
 		w.say("without code")
 		p = nil
+		for i := range w.steps {
+			w.steps[i].haunted = w.steps[i].haunted || w.pl.e.again && in.doing() == Running && w.pl.p.steps[i].do.kind == actLocal
+		}
 	}
 	out, err := next(p, in, i, w.pl.e)
 	if err != nil {
@@ -308,7 +311,7 @@ func (w *world) tick() {
 
 // idle gives a tick that nothing waits for.
 func (w *world) idle() {
-	if due := w.pl.in.due(); due > 0 && due <= w.pl.e.now.UnixMilli() || w.keeps() {
+	if due := w.pl.in.due(); due > 0 && due <= w.pl.e.now.UnixMilli() || w.keeps() || w.pl.in.haunted {
 		return
 	}
 	in := w.pl.in.again()
