@@ -82,8 +82,8 @@ func (f *fence) engine(name string) *saga.Engine[order] {
 func (f *fence) follow(ctx context.Context, cl *kgo.Client) error {
 	for {
 		fetches := cl.PollFetches(ctx)
-		if ctx.Err() != nil {
-			return nil
+		if fetches.IsClientClosed() || ctx.Err() != nil {
+			return nil //nolint:nilerr // it was asked to end
 		}
 		f.mu.Lock()
 		fetches.EachRecord(func(r *kgo.Record) { f.seen = append(f.seen, r) })
