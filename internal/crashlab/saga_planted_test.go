@@ -86,7 +86,7 @@ func TestPlantedSagas_NoFencingOfAnEngineAlone(t *testing.T) {
 		engines := s.startAll(2)
 		s.feed(200 * time.Millisecond)
 		s.k.Sleep(s.t, s.between(100*time.Millisecond, time.Second))
-		s.deceive(engines[1], 2*simSession)
+		s.deceive(engines[1], "lab.saga", 2*simSession)
 	})
 }
 

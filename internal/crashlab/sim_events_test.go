@@ -155,13 +155,13 @@ func (s *sim) silence(m *simMember, d time.Duration) {
 	f.Remove()
 }
 
-// deceive has the heartbeats of a process answered for a time as if all were well,
-// and the brokers hear none of them: it goes on with all that it does after it was
-// thrown out of its group. The same with offsets outside of transactions, which
+// deceive has the heartbeats of a process in a group answered for a time as if all
+// were well, and the brokers hear none of them: it goes on with all that it does
+// after it was thrown out. The same with offsets outside of transactions, which
 // count as heartbeats.
-func (s *sim) deceive(m *simMember, d time.Duration) {
-	s.tell("%s is told that all is well for %v", m.Name, d)
-	f := s.k.Refuse(s.t, kafkatest.Requests{Keys: []kmsg.Key{kmsg.Heartbeat, kmsg.OffsetCommit}, Client: m.Name, Count: -1}, &kerr.Error{Message: "NONE"})
+func (s *sim) deceive(m *simMember, group string, d time.Duration) {
+	s.tell("%s is told that all is well in %s for %v", m.Name, group, d)
+	f := s.k.Refuse(s.t, kafkatest.Requests{Keys: []kmsg.Key{kmsg.Heartbeat, kmsg.OffsetCommit}, Client: m.Name, Group: group, Count: -1}, &kerr.Error{Message: "NONE"})
 	s.k.Sleep(s.t, d)
 	f.Remove()
 }
