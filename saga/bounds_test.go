@@ -3,11 +3,15 @@ package saga_test
 import (
 	"context"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/wherry-go/wherry"
 	"github.com/wherry-go/wherry/kafkatest"
@@ -52,6 +56,110 @@ func TestS24_SagasOverTheLimitWaitInOrder(t *testing.T) {
 	}
 	await(t, "the sagas end", func() bool { return e.Status().Ended == n })
 	require.Zero(t, e.Status().Queued)
+}
+
+// holding is a saga of one local step, that is held for sagas whose Total is 1, and
+// makes too much of those whose Total is 2.
+func holding(l *diary, hold <-chan struct{}) saga.Definition[order] {
+	return trip(saga.Step[order]{Name: "a", NoUndo: true, Do: saga.Local(func(ctx context.Context, o order) (int, error) {
+		l.add(ctx, "a")
+		if o.Total > 0 {
+			select {
+			case <-hold:
+			case <-ctx.Done():
+			}
+		}
+		if o.Total == 3 { // it takes its time besides
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
+		}
+		return o.Total, ctx.Err()
+	}, func(o *order, total int) {
+		if total == 2 {
+			o.Pad = strings.Repeat("x", 2<<20)
+		}
+	})})
+}
+
+// A saga that begins and ends in one transaction, or comes to nothing, gives its
+// place to the one that waits.
+func TestS24_APlaceThatWasTakenForATransactionAloneIsGivenBack(t *testing.T) {
+	t.Parallel()
+	for name, total := range map[string]int{"it ends": 1, "it is a dead letter": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			k := kafkatest.NewCluster(t)
+			var l diary
+			hold := make(chan struct{})
+			e := engine(t, k, holding(&l, hold))
+			e.MaxActive, e.Topics.Partitions = 1, 1
+			kafkatest.Run(t, e)
+			require.NoError(t, e.Start(t.Context(), "x", order{Total: total}))
+			await(t, "it is in hand", func() bool { return len(l.of("x")) == 1 })
+			require.NoError(t, e.Start(t.Context(), "y", order{}))
+			await(t, "the other waits", func() bool { return e.Status().Queued == 1 })
+			close(hold)
+			await(t, "the other begins", func() bool { return len(l.of("y")) == 1 })
+			await(t, "none is left", func() bool { st := e.Status(); return st.Active+st.Queued == 0 })
+		})
+	}
+}
+
+// engineOf is an engine whose requests a test can tell from those of others.
+func engineOf(t *testing.T, k *kafkatest.Cluster, def saga.Definition[order]) *saga.Engine[order] {
+	return &saga.Engine[order]{
+		Client:      k.Client(t, kgo.ClientID("engine"), kgo.RecordDeliveryTimeout(2*time.Second)),
+		Definitions: []saga.Definition[order]{def}, MaxActive: 1, Topics: wherry.TopicSpec{Partitions: 1},
+	}
+}
+
+func TestS24_AnAdmissionThatIsLostComesAgain(t *testing.T) {
+	t.Parallel()
+	kafkatest.Test(t, nil, func(t *testing.T, k *kafkatest.Cluster) {
+		var l diary
+		hold := make(chan struct{})
+		e := engineOf(t, k, holding(&l, hold))
+		kafkatest.Run(t, e)
+		require.NoError(t, e.Start(t.Context(), "x", order{Total: 1}))
+		k.Sleep(t, 10*time.Second)
+		require.NoError(t, e.Start(t.Context(), "y", order{}))
+		k.Sleep(t, 10*time.Second)
+		require.Equal(t, 1, e.Status().Queued)
+		f := k.Refuse(t, kafkatest.Requests{Keys: []kmsg.Key{kmsg.Produce}, Topic: "trip.saga.inbox", Client: "engine", Count: -1}, kerr.TopicAuthorizationFailed)
+		close(hold)
+		k.Sleep(t, time.Minute)
+		require.Positive(t, f.Hits())
+		require.Empty(t, l.of("y"))
+		f.Remove()
+		k.Sleep(t, time.Minute)
+		require.Equal(t, []string{"a"}, l.of("y"))
+	})
+}
+
+func TestS24_AStartDoesNotOvertakeThoseThatWait(t *testing.T) {
+	t.Parallel()
+	kafkatest.Test(t, nil, func(t *testing.T, k *kafkatest.Cluster) {
+		var l diary
+		hold := make(chan struct{})
+		def := holding(&l, hold)
+		e, other := engineOf(t, k, def), engine(t, k, def)
+		kafkatest.Run(t, e)
+		require.NoError(t, e.Start(t.Context(), "x", order{Total: 1}))
+		k.Sleep(t, 10*time.Second)
+		require.NoError(t, e.Start(t.Context(), "y", order{Total: 3}))
+		k.Sleep(t, 10*time.Second)
+		k.Delay(t, kafkatest.Requests{Keys: []kmsg.Key{kmsg.Produce}, Topic: "trip.saga.inbox", Client: "engine"}, 20*time.Second)
+		close(hold)
+		k.Sleep(t, 10*time.Second) // it has ended, and the other is to be admitted
+		require.NoError(t, other.Start(t.Context(), "z", order{}))
+		k.Sleep(t, time.Minute)
+		y, z := l.timesOf("y"), l.timesOf("z")
+		require.Len(t, y, 1)
+		require.Len(t, z, 1)
+		require.True(t, y[0].Before(z[0]), "y at %v, z at %v", y[0], z[0])
+	})
 }
 
 // An outage of what a step calls does not undo those that come by: they wait.

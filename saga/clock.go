@@ -87,17 +87,20 @@ func (c *clock) run(ctx context.Context) {
 // if only a wake tells.
 func (c *clock) pass(now time.Time) (next time.Time) {
 	ms := now.UnixMilli() // rounded down: nothing is early
+	first := int64(0)
 	for _, x := range c.all() {
 		ids, at := x.due(ms)
 		for _, id := range ids {
 			c.send(inboxRecord(c.inbox, x.partition, id, kindTick))
 		}
-		if at > 0 && (next.IsZero() || at < next.UnixMilli()) {
-			next = time.UnixMilli(at)
-		}
-		for _, id := range x.admits(c.limit, ms) {
+		admitted, again := x.admits(c.limit, ms)
+		for _, id := range admitted {
 			c.send(inboxRecord(c.inbox, x.partition, id, kindAdmit))
 		}
+		first = earlier(first, earlier(at, again))
 	}
-	return next
+	if first == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(first)
 }

@@ -161,12 +161,12 @@ func (h *handling) input() (i input, skip bool, err error) {
 		if h.version > h.latest.version {
 			return i, true, wherry.Permanent(fmt.Errorf("saga %q is of version %d, and this engine knows %d at most: run the newer one, and replay the dead letter", h.id, h.version, h.latest.version))
 		}
-		i = input{kind: inStart, payload: h.r.Value, queue: h.full(), trace: traceparentOf(h.r)}
+		i = input{kind: inStart, payload: h.r.Value, queue: h.full(false), trace: traceparentOf(h.r)}
 	case kindEvent:
 		i = input{kind: inEvent, record: h.record}
 		if !begun {
 			if _, ok := h.plan.trigger(h.id, h.record); ok {
-				i = input{kind: inStart, record: h.record, queue: h.full(), trace: traceparentOf(h.r)}
+				i = input{kind: inStart, record: h.record, queue: h.full(false), trace: traceparentOf(h.r)}
 			}
 		}
 	case kindReply:
@@ -185,7 +185,7 @@ func (h *handling) input() (i input, skip bool, err error) {
 		i.kind, skip = inGo, !begun
 	case kindAdmit:
 		i.kind = inAdmit
-		skip = !begun || h.in.phase != Queued || h.full()
+		skip = !begun || h.in.phase != Queued || h.full(true)
 	case kindVerb:
 		i.kind = inVerb
 		if i.verb, err = readVerb(h.r); err != nil {
@@ -196,8 +196,9 @@ func (h *handling) input() (i input, skip bool, err error) {
 	return i, skip, err
 }
 
-// full reports whether there is no place for one more active saga.
-func (h *handling) full() bool { return !h.index.reserve(h.id, h.maxActive) }
+// full reports whether there is no place for one more active saga, which has
+// waited for it or starts now.
+func (h *handling) full(waited bool) bool { return !h.index.reserve(h.id, h.maxActive, waited) }
 
 // env is the world of now.
 func (h *handling) env() env {

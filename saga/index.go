@@ -3,6 +3,7 @@ package saga
 import (
 	"cmp"
 	"container/heap"
+	"slices"
 	"sync"
 	"time"
 
@@ -83,6 +84,8 @@ func (x *index) Owned(yes bool) {
 		for _, e := range x.live { // what was sent before counts no more
 			x.unsent(e)
 		}
+		// What was read back is in the order of its last records.
+		slices.SortStableFunc(x.queue, func(a, b *entry) int { return cmp.Compare(a.began, b.began) })
 	}
 	x.mu.Unlock()
 	x.owns(x, yes)
@@ -98,9 +101,7 @@ func (x *index) Take(r *kgo.Record) (keep bool) {
 	defer x.mu.Unlock()
 	x.past.over(string(r.Key))
 	old := x.live[string(r.Key)]
-	if len(x.reserved) > 0 {
-		delete(x.reserved, string(r.Key))
-	}
+	x.unreserve(string(r.Key))
 	if r.Value == nil {
 		x.remove(old)
 		if len(x.ended) > 0 {
@@ -226,35 +227,6 @@ func (x *index) plan(e *entry, at int64) {
 	}
 }
 
-// reserve takes a place among the active for a saga that begins, and reports
-// whether there is one. A place that was reserved counts until the saga's record
-// is committed, so that what is in hand does not go over the limit.
-func (x *index) reserve(id string, limit int) bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if _, has := x.reserved[id]; has {
-		return true
-	}
-	if x.active+len(x.reserved) >= limit {
-		return false
-	}
-	if x.active+len(x.reserved)+mostInHand >= limit {
-		x.reserved[id] = struct{}{}
-	}
-	return true
-}
-
-// release gives a reserved place back: the saga did not begin.
-func (x *index) release(id string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	delete(x.reserved, id)
-}
-
-// mostInHand bounds how many records of a partition are in hand: so far from the
-// limit nobody needs to count them.
-const mostInHand = 100_000
-
 // waiting is how many events of other sagas than id wait in the partition.
 func (x *index) waiting(id string) int {
 	x.mu.Lock()
@@ -301,37 +273,6 @@ const (
 	mostTicks = 10_000
 	tickBusy  = 100 * time.Millisecond
 )
-
-// admits returns the ids of queued sagas that may begin now, and marks them.
-func (x *index) admits(limit int, now int64) (ids []string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for len(x.queue) > 0 && x.queue[0].phase != Queued {
-		x.queue[0], x.queue = nil, x.queue[1:]
-	}
-	if !x.owned {
-		return nil
-	}
-	free := limit - x.active - len(x.reserved)
-	for _, e := range x.queue {
-		if free <= 0 || len(ids) == mostTicks {
-			break
-		}
-		if e.phase != Queued {
-			continue
-		}
-		free--
-		if e.admitted != 0 && e.admitted+tickAgain.Milliseconds() > now {
-			continue
-		}
-		if e.admitted == 0 {
-			x.admitted++
-		}
-		e.admitted = now
-		ids = append(ids, e.id)
-	}
-	return ids
-}
 
 // sums are for Status and metrics.
 type sums struct {

@@ -87,30 +87,48 @@ func TestS24_PlacesAreTakenAndGivenBack(t *testing.T) {
 	x.Owned(true)
 	const limit = 3
 	for _, id := range []string{"a", "b", "c"} {
-		require.True(t, x.reserve(id, limit), id)
-		require.True(t, x.reserve(id, limit), "when it is made again")
+		require.True(t, x.reserve(id, limit, false), id)
+		require.True(t, x.reserve(id, limit, false), "when it is made again")
 	}
-	require.False(t, x.reserve("d", limit), "though none is committed")
+	require.False(t, x.reserve("d", limit, false), "though none is committed")
 	for _, id := range []string{"a", "b", "c"} {
 		x.Take(recordOf(tickAt(id, 5)))
 	}
 	for _, id := range []string{"d", "e", "f"} {
 		x.Take(recordOf(&instance{id: id, version: 1, phase: Queued, began: 1}))
 	}
-	require.Empty(t, x.admits(limit, 1))
+	admits := func(now int64) []string { ids, _ := x.admits(limit, now); return ids }
+	require.Empty(t, admits(1))
 	require.Equal(t, sums{active: 3, queued: 3, timers: 3}, x.sums(false))
 	x.Take(recordOf(&instance{id: "b", phase: Done, ended: 7}))
-	require.Equal(t, []string{"d"}, x.admits(limit, 1))
-	require.Empty(t, x.admits(limit, 100), "it is out")
-	require.Equal(t, []string{"d"}, x.admits(limit, 1+tickAgain.Milliseconds()), "and was lost")
-	require.True(t, x.reserve("d", limit))
+	require.False(t, x.reserve("g", limit, false), "though there is a place: others wait")
+	ids, again := x.admits(limit, 1)
+	require.Equal(t, []string{"d"}, ids)
+	require.Equal(t, 1+tickAgain.Milliseconds(), again)
+	ids, again = x.admits(limit, 100)
+	require.Empty(t, ids, "it is out")
+	require.Equal(t, 1+tickAgain.Milliseconds(), again)
+	require.Equal(t, []string{"d"}, admits(1+tickAgain.Milliseconds()), "and was lost")
+	require.True(t, x.reserve("d", limit, true))
 	x.Take(recordOf(tickAt("d", 5)))
-	require.Empty(t, x.admits(limit, 1))
+	require.Empty(t, admits(1))
 	x.Take(&kgo.Record{Key: []byte("e")}) // purged in the queue
 	x.Take(&kgo.Record{Key: []byte("a")})
-	require.Equal(t, []string{"f"}, x.admits(limit, 1))
+	require.Equal(t, []string{"f"}, admits(1))
 	x.Reset()
 	require.Zero(t, x.sums(true))
+}
+
+// What is read back is in the order of the last records of sagas.
+func TestS24_TheQueueKeepsItsOrderWithAnotherOwner(t *testing.T) {
+	t.Parallel()
+	x := newTestIndex()
+	for i, id := range []string{"c", "a", "d", "b"} {
+		x.Take(recordOf(&instance{id: id, version: 1, phase: Queued, began: []int64{3, 1, 3, 2}[i]}))
+	}
+	x.Owned(true)
+	ids, _ := x.admits(3, 1)
+	require.Equal(t, []string{"a", "b", "c"}, ids)
 }
 
 // What is kept of an ended saga is 32 bytes, and their place in a map.

@@ -88,7 +88,7 @@ func (h *handling) quarantine(fault error) error {
 		return fault
 	}
 	h.tellFault(fault)
-	if err := h.table.Put(h.ctx, h.id, encodeInstance(in)); err != nil || h.kind != kindVerb {
+	if err := h.putHeld(in); err != nil || h.kind != kindVerb {
 		return err
 	}
 	v, err := readVerb(h.r)
@@ -96,6 +96,26 @@ func (h *handling) quarantine(fault error) error {
 		return err
 	}
 	return h.answered(h.ctx, h.r, in, fmt.Sprintf("%s: it leads to what cannot be produced: %v", v.name, fault))
+}
+
+// putHeld stages a saga that is held because of its input. What that adds may be
+// too much where there was little room: then its history makes some, and at last
+// the text of what is wrong, which the log has. Or the same input would come
+// again and again.
+func (h *handling) putHeld(in *instance) error {
+	for {
+		err := h.table.Put(h.ctx, h.id, encodeInstance(in))
+		switch n := len(in.history); {
+		case !unusable(err) || n == 0 && in.why == "":
+			return err
+		case n > 0:
+			in.history = in.history[(n+1)/2:]
+		case len(in.why) > 40:
+			in.why = clip(in.why, 40) // the place of the input
+		default:
+			in.why = ""
+		}
+	}
 }
 
 // why names the input and what is wrong with it.

@@ -144,14 +144,27 @@ const (
 	fetchMaxBytes    = 4 << 20
 )
 
-// sender returns what puts a record of the clock's into the inbox. One that fails
-// is sent again when nothing came of it.
+// sender returns what puts a record of the clock's into the inbox. It waits while
+// many are on their way: starts need room in the client's buffer too. One that
+// fails is sent again when nothing came of it.
 func (s *shell) sender(ctx context.Context, cl *kgo.Client) func(*kgo.Record) {
+	most := 1000
+	if n, ok := cl.OptValue(kgo.MaxBufferedRecords).(int64); ok {
+		most = int(min(int64(most), (n+1)/2))
+	}
+	places := make(chan struct{}, most)
+	working := ctx
 	ctx = context.WithoutCancel(ctx)
 	var last time.Time
 	var mu sync.Mutex
 	return func(r *kgo.Record) {
+		select {
+		case places <- struct{}{}:
+		case <-working.Done():
+			return
+		}
 		cl.TryProduce(ctx, r, func(_ *kgo.Record, err error) {
+			<-places
 			if err == nil || errors.Is(err, kgo.ErrClientClosed) {
 				return
 			}

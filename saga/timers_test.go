@@ -121,6 +121,33 @@ func TestS18_ATickThatIsLostComesAgain(t *testing.T) {
 	})
 }
 
+// So many are due at one time that they do not fit into the client's buffer.
+func TestS18_ManyTimersThatAreDueAtOnce(t *testing.T) {
+	t.Parallel()
+	kafkatest.Test(t, nil, func(t *testing.T, k *kafkatest.Cluster) {
+		k.WallLimit(3 * time.Minute)
+		var l diary
+		e := &saga.Engine[order]{
+			Client: k.Client(t, kgo.MaxBufferedRecords(20)), Gate: saga.Gate{After: -1},
+			Definitions: []saga.Definition[order]{trip(saga.Step[order]{
+				Name: "a", Do: l.fail("a", errFailed, nil), NoUndo: true, Retry: retry.Policy{Attempts: 5, Initial: time.Hour},
+			})},
+		}
+		kafkatest.Run(t, e)
+		const n = 500
+		for i := range n {
+			require.NoError(t, e.Start(t.Context(), strconv.Itoa(i), order{}))
+		}
+		k.Sleep(t, time.Hour+time.Minute)
+		require.Equal(t, n, e.Status().Ended)
+		for i := range n {
+			at := l.timesOf(strconv.Itoa(i))
+			require.Len(t, at, 2)
+			require.Less(t, at[1].Sub(at[0]), time.Hour+7*time.Second, "it is virtual time: only polls take some")
+		}
+	})
+}
+
 // The time of an attempt at a local step, and of the whole saga.
 func TestS18_TimeLimits(t *testing.T) {
 	t.Parallel()

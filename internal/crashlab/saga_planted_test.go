@@ -77,6 +77,19 @@ func TestPlantedSagas_NoFencing(t *testing.T) {
 	})
 }
 
+// An engine alone is enough, if nothing that it does tells it: it commits offsets
+// without a transaction each 100 ms, for there are marks of its participants'
+// transactions in its inbox. Those would keep it in its group; held back behind a
+// heartbeat they would stop it, and where it is thrown out their answer says so.
+func TestPlantedSagas_NoFencingOfAnEngineAlone(t *testing.T) {
+	plantedSaga(t, planted.NoFencing, []string{"sent twice", "back"}, func(s *sim) {
+		engines := s.startAll(2)
+		s.feed(200 * time.Millisecond)
+		s.k.Sleep(s.t, s.between(100*time.Millisecond, time.Second))
+		s.deceive(engines[1], "lab.saga", 2*simSession)
+	})
+}
+
 // The second half: what an engine has in hand when partitions are taken away
 // from it is another one's. Its transactions take their time meanwhile.
 func TestPlantedSagas_KeepRevoked(t *testing.T) {

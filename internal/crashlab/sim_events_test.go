@@ -155,6 +155,17 @@ func (s *sim) silence(m *simMember, d time.Duration) {
 	f.Remove()
 }
 
+// deceive has the heartbeats of a process in a group answered for a time as if all
+// were well, and the brokers hear none of them: it goes on with all that it does
+// after it was thrown out. The same with offsets outside of transactions, which
+// count as heartbeats.
+func (s *sim) deceive(m *simMember, group string, d time.Duration) {
+	s.tell("%s is told that all is well in %s for %v", m.Name, group, d)
+	f := s.k.Refuse(s.t, kafkatest.Requests{Keys: []kmsg.Key{kmsg.Heartbeat, kmsg.OffsetCommit}, Client: m.Name, Group: group, Count: -1}, &kerr.Error{Message: "NONE"})
+	s.k.Sleep(s.t, d)
+	f.Remove()
+}
+
 // foreign opens a transaction of a stranger's on every partition of the table,
 // and aborts it after a time: meanwhile what the workload commits lies beyond
 // the last stable offset, as it does on a cluster whose brokers write the
