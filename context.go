@@ -39,7 +39,6 @@ type delivery struct {
 	result  error // and what became of it
 
 	interrupted atomic.Bool  // a wait was ended by a drain
-	published   atomic.Bool  // see Published
 	rests       atomic.Int64 // on which state of owned tables, see exact.rests; 0: on none
 
 	mu      sync.Mutex
