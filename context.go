@@ -99,6 +99,24 @@ func GroupFrom(ctx context.Context) string {
 	return ""
 }
 
+// KeyFrom returns what [ByKey] orders the record in hand by, also where the
+// Consumer's Order is another one: what [Route].Key says, or its key. nil is in no
+// order, and so is what is outside of a handler.
+func KeyFrom(ctx context.Context) []byte {
+	d := deliveryFrom(ctx)
+	if d == nil {
+		return nil
+	}
+	r := d.record
+	if d.hop != nil {
+		r = d.hop
+	}
+	if key := d.run.routes[d.partition.topic].Key; key != nil {
+		return key(r)
+	}
+	return r.Key
+}
+
 // Outcome returns how often the handler itself was called for the record in
 // hand, whatever policies did, and what its last call returned: a policy that
 // gets nil learns whether the handler succeeded, or whether a policy inside

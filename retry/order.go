@@ -44,13 +44,16 @@ import (
 // back. To hear late costs one more round.
 
 // lineUp finds the record's place in the queue, if the order of its key is kept.
-func (v *visit) lineUp(q *queue) {
-	if q == nil || v.r.Key == nil {
+func (v *visit) lineUp(ctx context.Context, q *queue) {
+	if q == nil {
+		return
+	}
+	if v.key = wherry.KeyFrom(ctx); v.key == nil {
 		return
 	}
 	v.queue, v.at = q, place{v.trip.partition, v.trip.offset}
 	if v.hop != nil || !q.empty() {
-		v.line = line{v.at.partition, hashKey(v.r.Key)}
+		v.line = line{v.at.partition, hashKey(v.key)}
 	}
 }
 
@@ -92,7 +95,7 @@ func (v *visit) publish(ctx context.Context, out *kgo.Record, t trip) error {
 		return wherry.Publish(ctx, out)
 	}
 	if v.line.key == "" {
-		v.line = line{v.at.partition, hashKey(v.r.Key)}
+		v.line = line{v.at.partition, hashKey(v.key)}
 	}
 	content := ticket{Key: v.line.key}
 	if t.round > 0 {

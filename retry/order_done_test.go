@@ -18,9 +18,9 @@ import (
 // When is a record done that came back from a delay topic? When its outputs are
 // acknowledged, or committed with it: a1 comes before a2 in the topic done, which
 // have one key, whatever holds up a1 between its handler and that.
-func ordered(t *testing.T, f func(t *testing.T, k *kafkatest.Cluster, start func(name string, handler wherry.Handler, outside ...wherry.Policy))) {
+func ordered(t *testing.T, deliveries map[string]wherry.Delivery, f func(t *testing.T, k *kafkatest.Cluster, start func(name string, handler wherry.Handler, outside ...wherry.Policy))) {
 	t.Helper()
-	for name, delivery := range map[string]wherry.Delivery{"at least once": wherry.AtLeastOnce, "exactly once": wherry.ExactlyOnce} {
+	for name, delivery := range deliveries {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			virtual(t, []string{"orders:1", "done:1"}, func(t *testing.T, k *kafkatest.Cluster) {
@@ -37,6 +37,11 @@ func ordered(t *testing.T, f func(t *testing.T, k *kafkatest.Cluster, start func
 		})
 	}
 }
+
+var (
+	once      = map[string]wherry.Delivery{"exactly once": wherry.ExactlyOnce}
+	delivered = map[string]wherry.Delivery{"at least once": wherry.AtLeastOnce, "exactly once": wherry.ExactlyOnce}
+)
 
 // finish is a handler of which a1 fails at first, and all else is done.
 func finish(ctx context.Context, r *kgo.Record) error {
@@ -71,7 +76,7 @@ func apart(t *testing.T, k *kafkatest.Cluster, topic string) {
 // A policy outside takes its time with a1, and nothing of it is out meanwhile.
 func TestKeepOrder_ARecordIsNotOverBeforeItsPoliciesAre(t *testing.T) {
 	t.Parallel()
-	ordered(t, func(t *testing.T, k *kafkatest.Cluster, start func(string, wherry.Handler, ...wherry.Policy)) {
+	ordered(t, delivered, func(t *testing.T, k *kafkatest.Cluster, start func(string, wherry.Handler, ...wherry.Policy)) {
 		start("one", finish, wherry.Middleware(func(next wherry.Handler) wherry.Handler {
 			return func(ctx context.Context, r *kgo.Record) error {
 				err := next(ctx, r)
@@ -89,7 +94,7 @@ func TestKeepOrder_ARecordIsNotOverBeforeItsPoliciesAre(t *testing.T) {
 // Another process reads a2.
 func TestKeepOrder_ARecordIsNotOverBeforeItsOutputsAreAcknowledged(t *testing.T) {
 	t.Parallel()
-	ordered(t, func(t *testing.T, k *kafkatest.Cluster, start func(string, wherry.Handler, ...wherry.Policy)) {
+	ordered(t, delivered, func(t *testing.T, k *kafkatest.Cluster, start func(string, wherry.Handler, ...wherry.Policy)) {
 		apart(t, k, "done")
 		var (
 			mu sync.Mutex
@@ -116,10 +121,12 @@ func TestKeepOrder_ARecordIsNotOverBeforeItsOutputsAreAcknowledged(t *testing.T)
 	})
 }
 
-// Brokers refuse an output of a1, late: it is given up, and a2 comes then.
+// Brokers refuse an output of a1, late: it is given up, and a2 comes then. At least
+// once this is not so, with or without a delay topic: a lane goes on while outputs
+// are on their way, and what is refused is dealt with afterwards.
 func TestKeepOrder_ARecordIsNotOverBeforeItsRefusedOutputsAreDealtWith(t *testing.T) {
 	t.Parallel()
-	ordered(t, func(t *testing.T, k *kafkatest.Cluster, start func(string, wherry.Handler, ...wherry.Policy)) {
+	ordered(t, once, func(t *testing.T, k *kafkatest.Cluster, start func(string, wherry.Handler, ...wherry.Policy)) {
 		k.Create(t, kafkatest.Topic{Name: "small", Partitions: 1, Config: map[string]string{"max.message.bytes": "1000"}})
 		apart(t, k, "small")
 		grave := wherry.Middleware(func(next wherry.Handler) wherry.Handler {
