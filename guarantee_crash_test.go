@@ -290,8 +290,9 @@ func strikes(t *testing.T, row crashRow, whats []string, keys []kmsg.Key, stride
 		return
 	}
 	stride = max(1, stride/seeds())
+	few := 2 * seeds()
 	if raced.On {
-		stride *= 6
+		stride, few = 12*stride, 1
 	}
 	if testing.Short() {
 		stride *= 10
@@ -300,7 +301,7 @@ func strikes(t *testing.T, row crashRow, whats []string, keys []kmsg.Key, stride
 		for _, key := range keys {
 			each := stride
 			if key != kmsg.Produce && key != kmsg.OffsetCommit {
-				each = max(stride, counts[key]/(2*seeds()))
+				each = max(stride, counts[key]/few)
 			}
 			for n := 1 + w%max(1, min(each, counts[key])); n <= counts[key]; n += each {
 				s := strike{what, key, n}

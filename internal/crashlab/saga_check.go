@@ -250,7 +250,7 @@ func (c *sagaChecker) ending(s *sagaSeen, end *SagaRecord) {
 	case end.Phase == want:
 	case whatever || c.log.Calm && s.Deadline == 0 && !s.Gated:
 		c.find("outcome", "saga %s has ended as %s in place of %s: %s", s.id, end.Phase, want, story(end))
-	case end.Phase == undonePhase && !moved(end, "timed out", "deadline"):
+	case end.Phase == undonePhase && !moved(end, "timed out", "deadline") && !c.contradicted(s, end):
 		c.find("outcome", "saga %s is undone without a reason: %s", s.id, story(end))
 	}
 	for _, step := range SagaSteps() {
@@ -266,6 +266,19 @@ func (c *sagaChecker) ending(s *sagaSeen, end *SagaRecord) {
 			c.find("pivot", "saga %s is undone, and %s, which comes after the pivot, was done", s.id, step.Name)
 		}
 	}
+}
+
+// contradicted reports whether the no of who says yes and then no was heard
+// first. As events of two topics they are in no order, and the first counts.
+func (c *sagaChecker) contradicted(s *sagaSeen, end *SagaRecord) bool {
+	return !c.log.Calm && slices.ContainsFunc(SagaSteps(), func(step SagaStep) bool {
+		return step.Kind == EmitStep && s.Do[step.Name].Reply == Contrary && s.refused(step, end)
+	})
+}
+
+// refused reports whether the saga heard a no to a step, or may have.
+func (s *sagaSeen) refused(step SagaStep, end *SagaRecord) bool {
+	return !end.whole() || slices.ContainsFunc(end.History, func(m SagaMove) bool { return m.What == "rejected" && m.Step == step.Name })
 }
 
 // moved reports whether one of these is in the history, or may have been.

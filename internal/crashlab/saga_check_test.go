@@ -297,3 +297,21 @@ func TestCheckSagas_Deadlines(t *testing.T) {
 	require.Len(t, findings, found)
 	require.Equal(t, "early", findings[0].Kind)
 }
+
+// Who says yes and then no is taken at the word that comes first, as events of
+// two topics are in no order; nobody else is.
+func TestCheckSagas_OfTwoContraryEventsTheFirstCounts(t *testing.T) {
+	t.Parallel()
+	refused := &SagaRecord{Phase: undonePhase, Moves: 1, History: []SagaMove{{What: "rejected", Step: "bill"}}}
+	late := &SagaRecord{Phase: undonePhase, Moves: 1, History: []SagaMove{{What: "rejected", Step: "ship"}}}
+	for _, test := range []struct {
+		says Reply
+		calm bool
+		end  *SagaRecord
+		want bool
+	}{{Contrary, false, refused, true}, {Contrary, true, refused, false}, {Contrary, false, late, false}, {Says, false, refused, false}} {
+		c := &sagaChecker{log: SagaLog{Calm: test.calm}}
+		s := &sagaSeen{Script: Script{Do: map[string]Answer{"bill": {Reply: test.says}}}}
+		require.Equal(t, test.want, c.contradicted(s, test.end), "%+v", test)
+	}
+}

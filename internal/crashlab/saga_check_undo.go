@@ -19,6 +19,8 @@ func (c *sagaChecker) undoing(s *sagaSeen, end *SagaRecord) {
 			c.find("undone", "saga %s is done, and %s was undone: %d effects, %d attempts", s.id, step.Name, len(undid), len(s.commands[undo]))
 		case step.After && len(undid)+len(s.commands[undo]) > 0:
 			c.find("pivot", "saga %s: %s, which comes after the pivot, was undone", s.id, step.Name)
+		case step.Kind == EmitStep && len(undid) == 0 && c.contradicted(s, end):
+			// It said that it had not done it.
 		case end.Phase == undonePhase && len(did) > 0 && len(undid) == 0:
 			c.find("kept", "saga %s is undone, and %s was done at %s and not undone: %s", s.id, step.Name, place(did[0].r), story(end))
 		case step.Kind == LocalStep && len(did) == 0 && !c.log.Calm:
