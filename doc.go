@@ -1,7 +1,7 @@
 // Package wherry is for services that talk over Apache Kafka: typed events,
-// handlers with policies around them, outputs that are sent only when their
-// handler succeeded, tables that live in Kafka. It stands on franz-go, whose
-// client and records it takes and never hides.
+// handlers with policies around them, outputs that are sent only if their handler
+// succeeded, tables that live in Kafka, and, in package saga, sagas. It is built on
+// franz-go, whose client and records it takes and never hides.
 //
 // # A service
 //
@@ -22,16 +22,15 @@
 //	}
 //	err := billing.Run(ctx) // until ctx is done
 //
-// nil from a handler means done; an error stops the Consumer, with a
-// [*RecordError] that names the record, unless a [Policy] knows what to do
-// about it.
+// A handler that returns nil is done with the record. An error stops the Consumer,
+// with a [*RecordError] that names the record, unless a [Policy] handles it.
 //
 // # When things fail
 //
-// Policies stand around the handlers, outermost first. Package retry tries
-// again, in place or by way of delay topics; package dlq hands on what cannot
-// be handled; both are plain middleware, for which [Wait] and [Publish] do the
-// work:
+// Policies are middleware around the handlers, outermost first. Package retry tries
+// again, in place or by way of delay topics; package dlq puts what cannot be
+// handled into a dead-letter topic. Both are built on [Wait] and [Publish], and so
+// can yours be:
 //
 //	billing := &wherry.Consumer{
 //		Client: cl, Group: "billing",
@@ -50,10 +49,10 @@
 //
 // # Outputs
 //
-// [Event.Publish] and [Publish] do not send: they stage. The records go out
-// when the handler and all policies around it returned nil, and the record in
-// hand is done when they are acknowledged. A failed attempt leaves nothing.
-// Code that is not a handler, such as an HTTP server, encodes with
+// In a handler, [Event.Publish] and [Publish] do not send records but stage them.
+// They go out when the handler and all policies around it have returned nil, and
+// the record in hand is done when they are acknowledged. A failed attempt leaves
+// nothing behind. Code that is not a handler, such as an HTTP server, encodes with
 // [Event.Record] and produces with its own client:
 //
 //	r, err := OrderPlaced.Record(o.ID, o)
@@ -63,9 +62,9 @@
 // # Exactly once
 //
 // With [Consumer].Delivery [ExactlyOnce] the outputs of a record, its writes to
-// tables and the group's offset are one Kafka transaction. An [OwnedTable] is
-// the state of handlers: a compacted topic, of which each process has the
-// partitions that it reads.
+// tables and the group's offset are one Kafka transaction. An [OwnedTable] holds
+// the state of handlers: it is a compacted topic, of which each process has the
+// partitions that belong to those it reads.
 //
 //	var balances = &wherry.OwnedTable[Balance]{Topic: "balances"}
 //
@@ -78,16 +77,27 @@
 //
 // # State
 //
-// A [Table] follows a compacted topic as a map, whoever writes to it. Its topic
-// is the state: a restart reads it back. [Table.Wait] makes a writer see its own
-// write, and [Table.Until] waits for somebody's.
-// [EnsureTopics] makes topics and refuses those that are not as they must be.
+// A [Table] follows a compacted topic as a map, whoever writes to it. The topic is
+// the state: after a restart it is read back. [Table.Wait] lets a writer see its
+// own write, and [Table.Until] waits for somebody else's.
+// [EnsureTopics] makes topics that are missing, and returns an error for those that
+// are not as they must be.
+//
+// # Question and answer
+//
+// Package reqreply is request and reply between services, which may be in NestJS or
+// Spring:
+//
+//	var GetUser = reqreply.Method[string, *User]{Topic: "user.getUser"}
+//
+//	Handlers: []wherry.Route{GetUser.Handler(find)}       // in the service that answers
+//	user, err := GetUser.Call(ctx, caller, "user1")       // in the one that asks
 //
 // # Sagas
 //
-// Package saga does work in several steps, each in a place of its own, so that it
-// is done or taken back: functions, requests to other services, events. An
-// engine is a Consumer with an owned table, and Kafka its only store.
+// Package saga runs work in several steps, each in a different place, that is
+// either completed or taken back: functions, requests to other services, events. An
+// engine is a Consumer with an owned table, and Kafka is its only store.
 //
 //	var checkout = saga.Definition[Order]{
 //		Name: "checkout",
@@ -99,30 +109,32 @@
 //	}
 //
 //	engine := &saga.Engine[Order]{Client: cl, Definitions: []saga.Definition[Order]{checkout}}
-//	err := engine.Start(ctx, "o-1", order) // while engine.Run(ctx) runs, here or elsewhere
+//	go engine.Run(ctx)                     // in any number of processes
+//	err := engine.Start(ctx, "o-1", order) // nil: it is in Kafka, and will be carried out
 //
 // # Guarantees
 //
 // Each of these is shown by tests, on the embedded broker and on a real Kafka.
 //
-//   - At least once, unless Delivery says otherwise: an offset is committed only after its record's handler
-//     returned nil and its outputs were acknowledged. Handlers must bear to
-//     see a record twice.
+//   - At least once, unless Delivery says otherwise: an offset is committed only
+//     after its record's handler returned nil and its outputs were acknowledged.
+//     Handlers must tolerate seeing a record twice.
 //   - No half outputs: a failed attempt's outputs are never sent. (When the
 //     broker itself refuses one of several outputs, the others may be out
 //     already: the record then fails with an [*OutputError].)
 //   - Start: a new group begins at [Consumer].From, committed at once. An
 //     offset that the log does not hold stops with an [*OffsetRangeError]
 //     unless OnReset says otherwise.
-//   - Order: [ByPartition], records are handled one after the other, and one
-//     that waits holds its partition. [ByKey], those of one key are, and others
-//     flow on, up to MaxHeld records in hand and MaxSpan offsets ahead; records
-//     without a key have no order. [Unordered], none have.
-//   - Finished set: [ByKey] and [Unordered], what has finished beyond the
-//     committed offset is kept in the commit's metadata, so that a successor
-//     does not handle it again. (Beyond 3,000 characters of it only the oldest
-//     record begins; a crash within the time between two commits, 100 ms,
-//     repeats what finished in it.)
+//   - Order: with [ByPartition] the records of a partition are handled one after
+//     the other, and one that waits holds up its partition. With [ByKey] that is so
+//     for the records of a key; others go on, up to MaxHeld records in hand and
+//     MaxSpan offsets ahead, and records without a key have no order. With
+//     [Unordered] none have.
+//   - Finished set: with [ByKey] and [Unordered], what has finished beyond the
+//     committed offset is kept in the commit's metadata, so that a successor does
+//     not handle it again. (When that exceeds 3,000 characters only the oldest
+//     record may begin; and a crash repeats what finished since the last commit,
+//     100 ms at most.)
 //   - No lost hand-off: a record leaves its topic only when its retry record
 //     or its dead letter is acknowledged.
 //   - Never early: a delayed record is not handled before its due time.
@@ -130,9 +142,9 @@
 //     there is a dlq.Queue, and stop the Consumer with a [*RecordError] of cause
 //     [CauseUndecodable] where there is none; nothing is skipped.
 //   - Drain: when the context of Run is done, records in hand get
-//     [Consumer].Drain to finish and waits end at once; what is cut short is
-//     neither failed, dead-lettered nor committed, and comes again. The group is
-//     left at once.
+//     [Consumer].Drain to finish, and waits end at once. What is cut short does not
+//     count as failed and is neither dead-lettered nor committed: it comes again.
+//     The group is left at once.
 //   - Rebalance: what is done of a partition is committed before another
 //     member may begin; a revoked partition's outputs are refused. What a
 //     handler that ignores its context does outside Kafka cannot be stopped.
@@ -146,20 +158,19 @@
 //   - Exactly once: readers with isolation.level=read_committed see each effect
 //     in Kafka once; retry records and dead letters are such effects. What
 //     finished out of order is committed with the finished set, or not at all.
-//   - Fencing: an owner that stood still and comes back, and a second producer of
-//     its name, leave nothing behind.
+//   - Fencing: an owner that stood still and comes back, or a second producer of
+//     its name, has no effect.
 //   - Neighbours: a record that the broker refuses fails alone.
-//   - Waits survive: where a transaction is aborted the same outputs make the
-//     next one; no handler runs again, and no wait begins anew.
+//   - Waits survive: when a transaction is aborted, the next one is made of the
+//     same outputs; no handler runs again, and no wait starts over.
 //   - State: an owned table's partition is read back up to the high watermark,
 //     with every transaction that was open decided, before its first record.
 //
-// What handlers do outside of Kafka is at least once with either.
+// What handlers do outside Kafka is at least once in either case.
 //
-// # Life
+// # Life cycle
 //
-// What works has one verb, Run(ctx) error. It returns nil after a clean end
-// and leaves no goroutine behind. Beside it, Ready returns a channel that is
-// closed when work begins, and Status tells what is going on. There is nothing
-// to close.
+// Everything that runs has one verb, Run(ctx) error. It returns nil after a clean
+// end and leaves no goroutine behind. Ready returns a channel that is closed when
+// work begins, and Status tells what is going on. There is nothing to close.
 package wherry

@@ -38,7 +38,7 @@ func Example_requestReply() {
 	auth := &wherry.Consumer{
 		Client: cl, Group: "auth",
 		Handlers: []wherry.Route{GetUser.Handler(find)},
-		Policies: []wherry.Policy{reqreply.Faults{Done: true}}, // who asks hears of what fails
+		Policies: []wherry.Policy{reqreply.Faults{Done: true}}, // a caller gets an error when the handler fails
 	}
 	caller := &reqreply.Caller{Client: cl} // in the service that asks
 

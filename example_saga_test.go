@@ -39,7 +39,7 @@ func charge(_ context.Context, o Order) error {
 	return nil
 }
 
-// Several steps, each in a place of its own, are done or taken back.
+// Work in several steps, each in a different place, is completed or taken back.
 func Example_saga() {
 	broker := kfake.MustCluster(kfake.NumBrokers(1), kfake.SeedTopics(4, "order.paid"))
 	defer broker.Close()
@@ -51,9 +51,9 @@ func Example_saga() {
 	defer stop()
 
 	engine := &saga.Engine[Order]{Client: cl, Definitions: []saga.Definition[Order]{checkout}}
-	running.Go(func() { _ = engine.Run(ctx) })
+	running.Go(func() { _ = engine.Run(ctx) }) // in as many processes as you like
 
-	_ = engine.Start(ctx, "o-1", Order{ID: "o-1"})
+	_ = engine.Start(ctx, "o-1", Order{ID: "o-1"}) // nil: it is in Kafka, and will be carried out
 	_, err := engine.Wait(ctx, "o-1")
 	fmt.Println(err)
 	// Output:

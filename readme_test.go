@@ -13,20 +13,22 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The programs in the README are Examples, which the test suite runs: the first
-// as it stands there, of the others each paragraph.
+// The programs in the README are Examples, which the test suite runs: the one with
+// func Example as it stands there, of the others each paragraph.
 func TestReadme_ItsProgramsAreExamples(t *testing.T) {
 	t.Parallel()
 	programs := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(readPage(t, "README.md"), -1)
 	require.NotEmpty(t, programs)
-	require.Contains(t, readPage(t, "example_test.go"), programs[0][1])
+	require.True(t, slices.ContainsFunc(programs, func(program []string) bool {
+		return strings.Contains(program[1], "func Example() {") && strings.Contains(readPage(t, "example_test.go"), program[1])
+	}), "the first program is not that of example_test.go")
 	files, err := filepath.Glob("example*_test.go")
 	require.NoError(t, err)
 	var examples strings.Builder
 	for _, name := range files {
 		examples.WriteString(readPage(t, name))
 	}
-	for _, program := range programs[1:] {
+	for _, program := range programs {
 		for paragraph := range strings.SplitSeq(strings.TrimSpace(program[1]), "\n\n") {
 			inFunction := regexp.MustCompile(`(?m)^(.)`).ReplaceAllString(paragraph, "\t$1")
 			require.True(t, strings.Contains(examples.String(), inFunction) || strings.Contains(examples.String(), paragraph),
@@ -35,11 +37,11 @@ func TestReadme_ItsProgramsAreExamples(t *testing.T) {
 	}
 }
 
-// The links of the Markdown pages lead to files that are there, and what the
-// pages run is there too.
+// The links of the Markdown pages lead to files, and headings, that are there, and
+// what the pages run is there too.
 func TestReadme_ItsLinksAndCommandsAreThere(t *testing.T) {
 	t.Parallel()
-	link := regexp.MustCompile(`\]\(([^)#:]+)\)`)
+	link := regexp.MustCompile(`\]\(([^)#:]*)(?:#([^)]+))?\)`)
 	command := regexp.MustCompile(`(?:go run |^)(\./[a-z/]+|scripts/[a-z-]+|\.ci/[a-z]+)`)
 	pages := 0
 	require.NoError(t, filepath.WalkDir(".", func(page string, entry fs.DirEntry, err error) error {
@@ -55,7 +57,14 @@ func TestReadme_ItsLinksAndCommandsAreThere(t *testing.T) {
 		pages++
 		text := readPage(t, page)
 		for _, m := range link.FindAllStringSubmatch(text, -1) {
-			require.FileExists(t, filepath.Join(filepath.Dir(page), m[1]), page)
+			to := page
+			if m[1] != "" {
+				to = filepath.Join(filepath.Dir(page), m[1])
+			}
+			require.FileExists(t, to, page)
+			if m[2] != "" {
+				require.Contains(t, anchors(readPage(t, to)), m[2], "%s has no such heading, to which %s links", to, page)
+			}
 		}
 		for line := range strings.Lines(text) {
 			for _, m := range command.FindAllStringSubmatch(line, -1) {
@@ -66,6 +75,15 @@ func TestReadme_ItsLinksAndCommandsAreThere(t *testing.T) {
 		return nil
 	}))
 	require.Greater(t, pages, 5)
+}
+
+// anchors are those that GitHub gives the headings of a page.
+func anchors(page string) (all []string) {
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(page, -1) {
+		plain := regexp.MustCompile(`[^\w\- ]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		all = append(all, strings.ReplaceAll(plain, " ", "-"))
+	}
+	return all
 }
 
 // CONTRIBUTING names each module that go.mod requires, with its reason.

@@ -1,9 +1,9 @@
-// Package dlq is dead letters: records that could not be handled, in a topic of
-// their own, with what is needed to understand and to replay them.
+// Package dlq writes, reads and replays dead letters: records that could not be
+// handled, in a topic of their own, with what is needed to understand them.
 //
 // # Writing them
 //
-// A [Queue] is a policy of a Consumer. What fails inside of it becomes a dead
+// A [Queue] is a policy of a Consumer. A record that fails inside it becomes a dead
 // letter, and the Consumer goes on:
 //
 //	billing := &wherry.Consumer{
@@ -22,9 +22,9 @@
 // acknowledged. What is private in a record is removed by [Queue].Redact.
 //
 // A dead-letter topic is for records that are to blame for their failure. While
-// everything fails, because a database is down, the [Gate] of a Queue holds the
-// records instead, tries one from time to time, and lets all of them go on when
-// one was handled.
+// everything fails, say because a database is down, the [Gate] of a Queue holds the
+// records back instead. It tries one from time to time, and lets all of them go on
+// as soon as one was handled.
 //
 // # Reading them
 //
@@ -39,12 +39,12 @@
 //
 // # Replaying them
 //
-// A [Replayer] goes through a dead-letter topic and sends what a [Selection]
-// picks back to where it came from, to one consumer group alone, or elsewhere;
-// or parks or discards it. What was decided of a letter, by whom and why, is kept
-// in a ledger, a topic beside it, so that a later run passes it over. Copy and
-// entry are one transaction. A dry run counts and touches nothing. The command
-// wherry dlq is a Replayer for the terminal.
+// A [Replayer] goes through a dead-letter topic. It sends the letters that a
+// [Selection] picks back to where they came from, to one consumer group only, or
+// elsewhere; or it parks or discards them. What was decided about a letter, by whom
+// and why, is kept in a ledger, a topic of its own, so that a later run skips the
+// letter. Copy and entry are one transaction. A dry run counts and changes nothing.
+// The command wherry dlq is a Replayer for the terminal.
 //
 //	report, err := (&dlq.Replayer{Client: cl, Topic: "billing.dlq", Select: dlq.Selection{…}, Rate: 50}).Run(ctx)
 //
@@ -53,12 +53,12 @@
 //   - No lost hand-off: a record leaves its topic only when its dead letter is
 //     acknowledged. Where that cannot be, the Consumer stops with the record
 //     uncommitted.
-//   - A letter is replayed once for each time that it is decided to: no kill, no
-//     lost answer and no second run beside the first doubles its copy or loses
-//     it, for readers with read_committed.
+//   - A letter is replayed once for each decision to do so: for readers with
+//     read_committed no kill, no lost answer and no second run beside the first
+//     doubles or loses its copy.
 //   - Exact bytes: key, value and headers of a record come back from its letter
 //     byte for byte, null as null and empty as empty, in both formats.
 //   - Bounded: the headers of a letter stay under 16 KiB and are UTF-8, whatever
 //     an error says.
-//   - Nothing that was cut short by a shutdown or a rebalance is dead-lettered.
+//   - Work that was cut short by a shutdown or a rebalance is not dead-lettered.
 package dlq

@@ -84,7 +84,7 @@ func parcels(cl *kgo.Client) *wherry.Consumer {
 		Client: cl, Group: "parcels",
 		Handlers: []wherry.Route{wrap.HandlerUndo(unwrapParcel), wrap.Handler(wrapParcel)},
 		Delivery: wherry.ExactlyOnce, Tables: []wherry.Owned{&asked},
-		Policies: []wherry.Policy{reqreply.Faults{}, retry.Policy{Attempts: 3}},
+		Policies: []wherry.Policy{reqreply.Faults{Done: true}, retry.Policy{Attempts: 3}},
 	}
 }
 

@@ -1,6 +1,6 @@
-// Package kafkatest helps to test code that talks to Kafka: a broker for each
-// test, in memory, in a few milliseconds; records sent and awaited in one line;
-// what runs in the background started and stopped with the test.
+// Package kafkatest helps to test code that talks to Kafka. Each test gets a broker of
+// its own, in memory, within milliseconds; sends and awaits records in one line; and
+// starts services that end with the test.
 //
 //	func TestPayment(t *testing.T) {
 //		k := kafkatest.NewCluster(t, "order.placed", "order.paid")
@@ -10,15 +10,16 @@
 //		kafkatest.None(t, k, OrderPaid, 100*time.Millisecond)
 //	}
 //
-// OrderPlaced and OrderPaid are whatever encodes and decodes the records of a
-// topic (Encoder, Decoder), such as a wherry.Event. This package knows nothing
-// else of wherry, and code that uses Kafka without it is tested as well: Client
-// and Opts give kgo clients, SendRecord and NextRecord raw records.
+// OrderPlaced and OrderPaid are anything that encodes and decodes the records of a
+// topic ([Encoder], [Decoder]), such as a wherry.Event; paid is the decoded value.
+// The package knows nothing else about wherry, so code that uses Kafka without it
+// can be tested just as well: [Cluster.Client] and [Cluster.Opts] give kgo clients,
+// [SendRecord] and [NextRecord] raw records.
 //
 // # An hour in a millisecond
 //
-// Test runs a test in virtual time: the clock jumps ahead whenever everything
-// waits. Send, Next, None, Run and clients are the same in it.
+// [Test] runs a test in virtual time: the clock jumps ahead whenever everything
+// waits. [Send], [Next], [None], [Run] and clients work in it as everywhere.
 //
 //	func TestPaymentIsTriedAgainAfterAnHour(t *testing.T) {
 //		kafkatest.Test(t, []string{"order.placed", "order.paid"}, func(t *testing.T, k *kafkatest.Cluster) {

@@ -1,5 +1,5 @@
-// Package ratelimit limits how much may happen in a time, for each key by
-// itself: a tenant's records, a client's requests, calls of a neighbour.
+// Package ratelimit limits how many events may happen in a given time, separately
+// for each key: a tenant's records, a client's requests, calls to another service.
 //
 //	limit := &ratelimit.Limiter{Tiers: []ratelimit.Tier{
 //		{Name: "short", Limit: 3, Per: 5 * time.Second},
@@ -14,20 +14,18 @@
 //
 // # What is counted
 //
-// The tiers of a [Limiter] decide together: an event passes if each of them has
-// room, and one that is refused is taken from none. Each is a sliding log, not a
-// bucket or a window with fixed ends: within any stretch of time as long as Per
-// there is never more than Limit, also across what others would call the end of a
-// window, and however many goroutines ask. (With millions of events in a
-// window, see MaxEvents of Limiter.) Events may cost more than 1.
+// The tiers of a [Limiter] decide together: an event passes if all of them have
+// room, and one that is refused counts in none. Each tier is a sliding log, not a
+// bucket or a window with fixed ends: in any stretch of time as long as Per there
+// are never more than Limit events, however many goroutines ask. (For millions of
+// events in a window, see MaxEvents of Limiter.) An event may cost more than 1.
 //
 // # In a Consumer
 //
-// A record whose key has no room waits as with wherry.Wait: what must come
-// after it waits too, others flow on. With wherry.ByKey that is the lane of a
-// noisy tenant alone; with ByPartition it is the partition. Several Consumers
-// and processes limit together if their Limiters have a Name and a [Redis] in
-// common.
+// A record whose key has no room waits as with wherry.Wait: records that must come
+// after it wait too, others go on. With wherry.ByKey only a noisy tenant's own
+// records wait; with ByPartition the whole partition does. Several Consumers and
+// processes share one limit if their Limiters have the same Name and [Redis].
 //
 // # In an HTTP server
 //
@@ -44,8 +42,8 @@
 //	{"status":429,"title":"…","type":"https://iana.org/assignments/http-problem-types#quota-exceeded","violated-policies":["short"]}
 //
 // Clients are told apart by address: that of whoever connected, unless it is one
-// of Proxies. Whole seconds are rounded up, so that who waits as told is not
-// early.
+// of Proxies. Whole seconds are rounded up, so that a client which waits as told is
+// not early.
 //
 // To take the place of a NestJS service, Mode [NestJS] decides as
 // @nestjs/throttler 6.5 does, [Throttler] has its header fields, and PerRoute its
@@ -53,8 +51,8 @@
 //
 // # Where it is kept
 //
-// A [Memory], or a [Redis]; any [Store] will do. Both forget keys when they do
-// not matter any more. A Memory has at most MaxKeys of them and says what happens
-// to the next; a Redis may be away: then events are refused with [ErrStore],
-// unless FailOpen.
+// In a [Memory], a [Redis], or any other [Store]. These two forget keys that do not
+// matter any more. A Memory holds at most MaxKeys, and documents what happens to the
+// next one. If a Redis cannot be reached, events are refused with [ErrStore], unless
+// FailOpen is set.
 package ratelimit

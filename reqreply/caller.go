@@ -24,8 +24,8 @@ const (
 	scope             = "github.com/wherry-go/wherry/reqreply"
 )
 
-// A Caller makes calls: it sends requests and reads their replies. One serves
-// any number of [Method]s and of goroutines.
+// A Caller makes calls: it sends requests and reads their replies. One serves any
+// number of goroutines, and any [Method].
 //
 // Of each reply topic it reads one partition, drawn by chance, from where its
 // end was before the first request was sent, without a consumer group: so

@@ -1,10 +1,9 @@
-// Package reqreply is request and reply over Kafka: a question goes to a topic
-// of requests, and its answer to the partition of a topic of replies that the
-// caller reads.
+// Package reqreply is request and reply over Kafka: a question goes to a topic of
+// requests, and its answer to the partition of a reply topic that the caller reads.
 //
 //	var GetUser = reqreply.Method[string, *User]{Topic: "user.getUser"}
 //
-// # To answer
+// # Answering
 //
 // [Method.Handler] makes a [wherry.Route] of a plain function, for a
 // [wherry.Consumer] like any other:
@@ -25,35 +24,40 @@
 //	}
 //
 // The answer is an output of the request's record: it is sent when handler and
-// policies are done, and with wherry.ExactlyOnce it is one transaction with
-// what the handler published, its tables and the group's offset. An [*Error] is
-// an answer too. What else fails is for the policies, of which [Faults] tells
-// the caller.
+// policies are done, and with wherry.ExactlyOnce it is in one transaction with
+// what the handler published, its tables and the group's offset. An [*Error] is an
+// answer too. Any other error goes to the policies, and [Faults] is the one that
+// tells the caller when the others have given up. Without a policy that handles the
+// error, such as a dlq.Queue or Faults with Done, the Consumer stops with it.
 //
-// # To ask
+// A step of a saga is a request like any other; [Method.HandlerUndo] takes those
+// that undo one.
+//
+// # Asking
 //
 //	caller := &reqreply.Caller{Client: cl}
 //	go caller.Run(ctx)
 //	user, err := GetUser.Call(ctx, caller, "user1")
 //
-// The deadline of the context travels with the request, and a server skips what
-// nobody waits for any more. [Method.Gather] takes the answers of several
-// groups, [Method.Stream] an answer of many values.
+// The deadline of the context travels with the request, and a server skips requests
+// that nobody waits for any more. [Method.Gather] collects the answers of several
+// groups, [Method.Stream] reads an answer of many values.
 //
-// # To see
+// # Looking
 //
-// A [Service] among the policies counts what handlers do, and tells those who
-// ask for it with [Services]: which instances are there, which version each is,
-// how long the question took, and what became of the requests of each Method. The
-// question goes to a topic that every instance reads, from its end and without a
-// group, beside its requests; no handler is called.
+// A [Service] among the policies counts what handlers do, and [Services] asks for
+// it: which instances there are, which version each of them is, how long the
+// question took, and what became of the requests of each Method. The question goes
+// to a topic that every instance reads, from its end and without a group, beside
+// its requests; no handler is called.
 //
 //	users := &reqreply.Service{Name: "users", Version: "1.2.0", Topic: reqreply.ServicesTopic}
 //	found, err := reqreply.Services(ctx, caller, reqreply.ServiceQuery{Name: "users"})
 //
-// There is no such question for one Method, in its own topic: a server in another
-// language would take it for a request, and handle it. ServiceQuery.Method asks
-// for those that serve it, and [Method].Group says at once that there is nobody.
+// There is no such question in the topic of a Method, because a server in another
+// language would take it for a request and handle it. ServiceQuery.Method asks for
+// those that serve a Method, and with [Method].Group set a call finds out at once
+// that there is nobody.
 //
 // A call is a span "call <topic>", the parent of what wherry.Telemetry makes of
 // its request. Metrics, by OpenTelemetry's API, with the topic as
@@ -91,11 +95,11 @@
 //   - A reply is not missed: its partition is read from an offset that was known
 //     before the request was sent. It is lost only with what Kafka loses.
 //   - A call ends: with its answer, at its deadline, or at once with the Caller.
-//   - At least once a request may be handled and answered twice; the second
-//     answer is passed over, and counted as late. With wherry.ExactlyOnce effects
-//     in Kafka and the answer are there once, and with [Method].Dedupe a request
-//     that is sent again is not handled again.
-//   - A call that failed may have been handled, or be handled yet, but for
+//   - A Consumer that is at least once may handle and answer a request twice; the
+//     second answer is ignored, and counted as late. With wherry.ExactlyOnce the
+//     effects in Kafka and the answer are there once, and with [Method].Dedupe a
+//     request that is sent again is not handled again.
+//   - A call that failed may have been handled, or may still be, except after
 //     [ErrNoResponder] and [ErrBusy].
 //   - A request cannot have a server write to a topic that it does not allow, nor
 //     stop it by naming one that does not exist. (One that is deleted within

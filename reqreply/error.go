@@ -50,8 +50,8 @@ func whyOver(ctx context.Context) error {
 // RpcException of a text is {"status":"error","message":…}, one of an object
 // is that object, and any other error has the message "Internal server error".
 type Error struct {
-	// Code is for programs. Those of this package are the [wherry.Cause]s, and
-	// "too-large"; "" where the answer has none.
+	// Code is for programs. Those of this package are each a [wherry.Cause],
+	// "too-large", "no-undo" or "undone"; "" where the answer has none.
 	Code string
 	// Message is for people. It is cut to 4 KiB.
 	Message string

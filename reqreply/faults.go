@@ -11,10 +11,10 @@ import (
 	"github.com/wherry-go/wherry"
 )
 
-// Faults is a [wherry.Policy] that answers requests which could not be handled
-// with an error, so that their callers do not wait for the deadline, and
-// returns the error: it stands outside of what retries and inside of what keeps
-// the request:
+// Faults is a [wherry.Policy] that answers requests which could not be handled with
+// an error, so that their callers do not wait for the deadline, and then returns the
+// error. It belongs outside the policies that retry and inside those that keep the
+// request:
 //
 //	Policies: []wherry.Policy{
 //		wherry.Telemetry{},
@@ -23,17 +23,17 @@ import (
 //		retry.Policy{Attempts: 3},
 //	}
 //
-// The answer is sent only where a policy outside makes an end of the error. It
-// has the [wherry.Cause] as its code; its message tells no more than that
-// (unless the request does not decode), since what went wrong inside a service
-// is not for its callers. Nobody is answered who does not wait any more, and
-// nothing is done about records that are no requests.
+// The answer is sent only if a policy outside handles the error, or with Done. Its
+// code is the [wherry.Cause]; its message says no more than that (unless the request
+// does not decode), since what went wrong inside a service is not for its callers.
+// A caller that has stopped waiting gets no answer, and records that are no requests
+// are left to the other policies.
 type Faults struct {
-	// Done makes the answer all that becomes of the error: Faults returns nil,
-	// the record is done, and the error is logged, also where nobody waits any
-	// more or the answer itself was refused, its topic being deleted say. It is
-	// for servers without dead letters. false returns the error, with which the Consumer stops where no
-	// policy outside handles it.
+	// Done is for servers without dead letters: Faults logs the error and returns
+	// nil, so that the record is done, even if nobody waits for the answer any more
+	// or the answer itself was refused, say because its topic was deleted. With
+	// false the error is returned, and the Consumer stops with it if no policy
+	// outside handles it.
 	Done bool
 	// Error returns what is answered to an error. nil, and an Error that is nil,
 	// mean the default. It must be safe for concurrent use.

@@ -1,5 +1,5 @@
-// Package retry tries again what failed: in place, while the record waits in
-// hand, or by way of delay topics.
+// Package retry handles records again whose handler failed: in place, while the
+// record waits in memory, or by way of delay topics.
 //
 //	again := retry.Policy{Attempts: 4, Initial: time.Second}       // after 1 s, 2 s, 4 s
 //	tiers := retry.Topics{Policy: retry.Policy{Attempts: 4, Initial: time.Minute, Multiplier: 10}}
@@ -11,31 +11,30 @@
 //
 // # Which of the two
 //
-// [Policy] is for what passes by itself in seconds: a lock, a restart of the
-// neighbour, a moved leader. The record keeps its place, and what must come
-// after it waits; nothing is written. It is held in memory all the while, so a
-// wait is at most the Consumer's MaxWait, and a restart or a rebalance begins
-// the attempts anew.
+// [Policy] is for trouble that passes within seconds: a lock, a neighbour that
+// restarts, a moved leader. The record keeps its place, records that must come
+// after it wait, and nothing is written. It is held in memory all the while, so a
+// wait is at most the Consumer's MaxWait (5 minutes unless set), and after a restart
+// or a rebalance the attempts begin anew.
 //
-// [Topics] is for what takes minutes or hours. The record is written to a
-// topic <topic>.<group>.retry.<delay>, and its own offset may go on once that
-// is acknowledged. Attempts, deadline and due time are in headers, so they
-// outlive restarts. The record loses its place among the others, unless
-// KeepOrder sends later records of its key behind it.
+// [Topics] is for trouble that takes minutes or hours. The record is written to a
+// topic <topic>.<group>.retry.<delay>, and is done in its own topic once that is
+// acknowledged. Attempts, deadline and due time are in headers, so they survive
+// restarts. The record loses its place among the others, unless KeepOrder sends
+// later records of its key after it.
 //
-// Both together, as above, are the usual choice: few quick attempts in place,
-// then the long way. [Policy.Do] runs the same schedule around anything that
-// has nothing to do with Kafka.
+// Both together, as above, are the usual choice: a few quick attempts in place,
+// then the long way. [Policy.Do] runs the same schedule around any function.
 //
 // # What counts as a failure
 //
-// Any error, and any panic, but:
+// Any error, and any panic, except:
 //
 //   - an error that no retry can mend: [wherry.Permanent], bytes that do not
-//     decode, an output that the broker refused, a time that is over. It goes
+//     decode, an output that the broker refused, a deadline that is over. It goes
 //     on to the policy outside at once, as does what a [Rule] gives up;
 //   - work that was cut short because the Consumer stops or lost the partition.
-//     It is no attempt, and the record comes again.
+//     It does not count as an attempt, and the record comes again.
 //
 // When no attempt is left the error is a [*wherry.RecordError] with the cause
 // (exhausted, also when the time of Within ran out; permanent; or as above), the
@@ -45,7 +44,7 @@
 //
 // An attempt that fails leaves no outputs: what the handler staged with
 // [wherry.Publish] is dropped before the next one. What it did elsewhere is not
-// undone, so a handler must bear to be called again.
+// undone, so a handler must tolerate being called again.
 //
 // # The order of a key
 //

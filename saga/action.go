@@ -63,11 +63,11 @@ type Called[S any] struct{ act act }
 
 func (c Called[S]) action(*S) act { return c.act }
 
-// Rejected says which answers that are errors mean no, for good; the others are
-// failures, after which the step is tried again. By default those are failures
-// that a participant's policies give up with (the codes failed, exhausted,
-// expired, panic and rejected) and the "Internal server error" of NestJS, and
-// all else is a no; nil means that.
+// Rejected says which answers that are errors are rejections, a no for good; the
+// others are failures, after which the step is tried again. By default, and with
+// nil, every error is a rejection but two kinds: those with which a participant's
+// policies give up (the codes failed, exhausted, expired, panic and rejected), and
+// NestJS's "Internal server error".
 func (c Called[S]) Rejected(f func(*reqreply.Error) bool) Called[S] {
 	if f == nil {
 		f = isRejection
@@ -76,13 +76,14 @@ func (c Called[S]) Rejected(f func(*reqreply.Error) bool) Called[S] {
 	return c
 }
 
-// Call is a request to whoever handles m. build makes the request of the state,
-// and apply takes in the answer; apply may be nil. Both must be pure: build is
-// called for each attempt.
+// Call is a request to whoever handles m. build makes the request from the state,
+// and apply puts the answer into the state; apply may be nil, build may not. Both
+// must be pure: build is called for each attempt.
 //
-// The record's key is the saga's id, and its headers carry the [Op]. The reply
-// goes to the engine's inbox, whatever m's ReplyTopic; of m, the Topic, Codec,
-// Profile and Headers count.
+// The record's key is the saga's id, and its headers carry the [Op]: in an Undo
+// they send it to m's [reqreply.Method.HandlerUndo]. The reply goes to the engine's
+// inbox, whatever m's ReplyTopic. Of m, only Topic, Codec, Profile and Headers
+// count: how long an answer may take is the Step's Timeout, not m's.
 func Call[S, Req, Resp any](m reqreply.Method[Req, Resp], build func(S) Req, apply func(*S, Resp)) Called[S] {
 	return Called[S]{act{
 		kind: actCall, topic: m.Topic, profile: m.Profile, rejects: isRejection,
@@ -127,7 +128,8 @@ func (e Emission[S]) Key(key func(S) string) Emission[S] {
 }
 
 // Emit publishes an event, and is done when one of the outcomes comes; without
-// any, at once. build must be pure.
+// any, at once. build makes the event from the state and must be pure. The record's
+// key is the saga's id, unless [Emission.Key] says otherwise.
 func Emit[S, T any](e wherry.Event[T], build func(S) T, outcomes ...Outcome[S]) Emission[S] {
 	a := Await(outcomes...).act
 	a.topic, a.hand = e.Topic, typesOfEvent(e)
@@ -135,7 +137,8 @@ func Emit[S, T any](e wherry.Event[T], build func(S) T, outcomes ...Outcome[S]) 
 	return Emission[S]{a}
 }
 
-// Await waits for one of the outcomes.
+// Await publishes nothing, and waits for one of the outcomes. The Timeout of its
+// step limits the wait.
 func Await[S any](outcomes ...Outcome[S]) Emission[S] {
 	a := act{kind: actEmit}
 	for _, o := range outcomes {
@@ -160,26 +163,27 @@ type Match[S, T any] struct {
 	because func(T) string
 }
 
-// Success is the event that says that the step is done. apply takes it in; it
-// may be nil.
+// Success is the event that says that the step is done. apply puts it into the state.
+// It may be nil; the compiler then needs the state's type: Success[Order](e, nil).
 func Success[S, T any](e wherry.Event[T], apply func(*S, T)) Match[S, T] {
 	return Match[S, T]{event: e, apply: apply}
 }
 
-// Failure is the event that says no, for good: the step is rejected.
+// Failure is the event that says no, for good: the step is rejected. apply is as for
+// [Success].
 func Failure[S, T any](e wherry.Event[T], apply func(*S, T)) Match[S, T] {
 	return Match[S, T]{event: e, apply: apply, fails: true}
 }
 
-// By says which saga an event is about, by its id. Without it, it is the
-// record's key.
+// By returns the id of the saga that an event is about. It must be pure. Without By,
+// the id is the record's key.
 func (m Match[S, T]) By(id func(T) string) Match[S, T] {
 	m.by = id
 	return m
 }
 
-// Because says why the step was rejected, for people. Without it, the event's
-// topic is named.
+// Because returns why the step was rejected, for people. It must be pure. Without it,
+// the reason is the event's topic.
 func (m Match[S, T]) Because(reason func(T) string) Match[S, T] {
 	m.because = reason
 	return m
@@ -219,12 +223,13 @@ func correlation[T any](e wherry.Event[T], by func(T) string) func(r *kgo.Record
 	}
 }
 
-// Local is done in the engine's own process: do does it, and apply takes in
-// what it returned; apply may be nil. do must bear to be called again under the
-// same [Op], which it finds with [OpFrom]: after a crash, steps whose end was
-// not yet committed are done again. An error that is permanent (see
-// [wherry.Permanent], [reqreply.Error]) is a rejection, one that comes when the
-// step's Timeout is over is an unknown outcome, any other is a failure.
+// Local calls a function in the engine's own process: do does the work, and apply
+// puts what it returned into the state; apply may be nil. do must tolerate being
+// called again under the same [Op], which it gets from [OpFrom]: after a crash, steps
+// whose end was not committed yet are done again. An error that is permanent (see
+// [wherry.Permanent], [reqreply.Error]) is a rejection, an error after the step's
+// Timeout is an unknown outcome, and any other is a failure. A panic quarantines the
+// saga.
 //
 // Only apply changes the state; it is called by one goroutine and must be pure.
 func Local[S, R any](do func(ctx context.Context, s S) (R, error), apply func(*S, R)) Action[S] {
@@ -270,20 +275,22 @@ type Started[S, T any] struct {
 	from  wherry.Position
 }
 
-// On starts a saga with each event of a topic, from what comes after the engine
-// was first started. first makes its state of the event; it must be pure. Two
-// events of one id start one saga.
+// On starts a saga for each event of a topic, from those that come after an Engine
+// first ran. first makes the saga's state from the event and must be pure. Two events
+// of the same id start one saga.
 func On[S, T any](e wherry.Event[T], first func(T) S) Started[S, T] {
 	return Started[S, T]{event: e, first: first, from: wherry.Latest}
 }
 
-// By says what the id of the saga is. Without it, it is the record's key.
+// By returns the id of the saga. It must be pure. Without By, the id is the record's
+// key.
 func (t Started[S, T]) By(id func(T) string) Started[S, T] {
 	t.by = id
 	return t
 }
 
-// From says where the topic is read from when the engine is first started.
+// From says where the topic is read from when an Engine first runs. Without it that is
+// [wherry.Latest].
 func (t Started[S, T]) From(p wherry.Position) Started[S, T] {
 	t.from = p
 	return t

@@ -17,15 +17,16 @@ import (
 	"github.com/wherry-go/wherry/reqreply"
 )
 
-// A Barrier is a table in a participant's database that remembers which [Op]s
-// were done there. [Once] asks it, in the transaction that has the effects.
+// A Barrier is a table in a participant's database that remembers what was done
+// there, by [Op]. [Once] asks it, in the transaction that has the effects.
 //
 // Its statements are those of PostgreSQL and SQLite: INSERT … ON CONFLICT DO
 // NOTHING, parameters written $1, SAVEPOINT. Any driver for database/sql will do.
 // A Barrier is a value, safe for concurrent use.
 type Barrier struct {
-	// Table is the table's name, with its schema if that is not the default one:
-	// letters, digits and _. "" means saga_barrier. See [Barrier.Schema].
+	// Table is the table's name, in PostgreSQL with its schema if that is not the
+	// default one: letters, digits and _. "" means saga_barrier. See
+	// [Barrier.Schema], which makes none in an attached database of SQLite.
 	Table string
 }
 

@@ -131,19 +131,10 @@ func (m *Machine[S]) Event(r *kgo.Record) (Effects, error) {
 	if !ok {
 		return Effects{}, fmt.Errorf("nothing of saga %s is started by %s, or awaits it", m.shell.name, r.Topic)
 	}
-	var others []string
-	for _, of := range awaited.ids {
-		id, err := of(r)
-		switch {
-		case err != nil:
-			return Effects{}, fmt.Errorf("which saga a record of %s is about: %w", r.Topic, err)
-		case id == m.id:
-			return m.handle(eventRecord(m.shell.inbox, 0, m.id, r))
-		case !slices.Contains(others, id):
-			others = append(others, id)
-		}
+	if err := awaited.about(m.id, r); err != nil {
+		return Effects{}, err
 	}
-	return Effects{}, fmt.Errorf("a record of %s is about saga %q, and this is %q: see By of its trigger, or outcome", r.Topic, others, m.id)
+	return m.handle(eventRecord(m.shell.inbox, 0, m.id, r))
 }
 
 // Reply answers a call: v is of the type that the step's Method is answered with,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/wherry-go/wherry/retry"
@@ -22,7 +23,7 @@ func (d Definition[S]) Check() error {
 	c := &check{p: d.plan(), names: map[string]bool{}}
 	c.fault(!legal(d.Name, "._-"), "the Name is %q: it takes letters, digits, '.', '_' and '-'", d.Name)
 	c.fault(len(d.Name)+len(longestSuffix) > maxTopic, "the Name has %d bytes, and at most %d make a topic's name", len(d.Name), maxTopic-len(longestSuffix))
-	c.fault(d.Version < 0, "the Version is %d", d.Version)
+	c.fault(d.Version < 0 || d.Version > math.MaxInt32, "the Version is %d: it takes 1 to %d", d.Version, math.MaxInt32)
 	c.fault(d.Deadline < 0 || d.StuckAfter < 0, "Deadline and StuckAfter must not be negative")
 	c.fault(len(d.Steps) == 0, "it has no Steps")
 	for i, t := range d.Start {
@@ -136,7 +137,8 @@ func (c *check) step(i int, pivot bool) {
 	c.fault(beyond && s.undoes(), "%s has an Undo, and comes after the pivot: nothing is undone there", at)
 	c.fault(!beyond && i != c.p.pivot && !s.undoes() && !s.noUndo, "%s has no Undo: set one, or NoUndo if there is nothing to take back", at)
 	c.fault(s.timeout > 0 && !s.again() && !s.undoes() && !s.noUndo, "%s has a Timeout, and is neither Idempotent nor undone: nobody could go on when it is over", at)
-	c.fault(beyond && s.noUndo && s.timeout > 0 && !s.again(), "%s has a Timeout and comes after the pivot: what is unknown there is tried again, so it must be Idempotent", at)
+	onward := beyond || i == c.p.pivot && !s.undoes()
+	c.fault(onward && s.noUndo && s.timeout > 0 && !s.again(), "%s has a Timeout and is the pivot, or comes after it: what is unknown there is tried again, so it must be Idempotent", at)
 }
 
 func (c *check) act(at string, a act) {

@@ -33,15 +33,16 @@ func TestS32_EachFaultIsNamed(t *testing.T) {
 		change func(d *Definition[order])
 		says   string
 	}{
-		"no name":                   {func(d *Definition[order]) { d.Name = "" }, `the Name is ""`},
-		"a bad name":                {func(d *Definition[order]) { d.Name = "an order" }, `the Name is "an order"`},
-		"a long name":               {func(d *Definition[order]) { d.Name = strings.Repeat("x", 239) }, "the Name has 239 bytes, and at most 238"},
-		"a version below 0":         {func(d *Definition[order]) { d.Version = -1 }, "the Version is -1"},
-		"a deadline below 0":        {func(d *Definition[order]) { d.Deadline = -1 }, "must not be negative"},
-		"no steps":                  {func(d *Definition[order]) { d.Steps = nil }, "it has no Steps"},
-		"a nil trigger":             {func(d *Definition[order]) { d.Start = []Trigger[order]{nil} }, "trigger 0 is nil"},
-		"a trigger without a topic": {func(d *Definition[order]) { d.Start = []Trigger[order]{Started[order, string]{}} }, "a trigger has no topic"},
-		"two triggers of one topic": {func(d *Definition[order]) { d.Start = []Trigger[order]{placed, placed} }, "two triggers have the topic placed"},
+		"no name":                    {func(d *Definition[order]) { d.Name = "" }, `the Name is ""`},
+		"a bad name":                 {func(d *Definition[order]) { d.Name = "an order" }, `the Name is "an order"`},
+		"a long name":                {func(d *Definition[order]) { d.Name = strings.Repeat("x", 239) }, "the Name has 239 bytes, and at most 238"},
+		"a version below 0":          {func(d *Definition[order]) { d.Version = -1 }, "the Version is -1"},
+		"a version that is too high": {func(d *Definition[order]) { d.Version = 20261127235959 }, "the Version is 20261127235959: it takes 1 to 2147483647"},
+		"a deadline below 0":         {func(d *Definition[order]) { d.Deadline = -1 }, "must not be negative"},
+		"no steps":                   {func(d *Definition[order]) { d.Steps = nil }, "it has no Steps"},
+		"a nil trigger":              {func(d *Definition[order]) { d.Start = []Trigger[order]{nil} }, "trigger 0 is nil"},
+		"a trigger without a topic":  {func(d *Definition[order]) { d.Start = []Trigger[order]{Started[order, string]{}} }, "a trigger has no topic"},
+		"two triggers of one topic":  {func(d *Definition[order]) { d.Start = []Trigger[order]{placed, placed} }, "two triggers have the topic placed"},
 		"a trigger that is awaited": {func(d *Definition[order]) {
 			d.Start = []Trigger[order]{placed}
 			d.Steps[1].Do = Await(success("placed"))
@@ -60,23 +61,24 @@ func TestS32_EachFaultIsNamed(t *testing.T) {
 		"a pivot in a group": {b(func(s *Step[order]) {
 			*s = Step[order]{Name: "g", Parallel: []Step[order]{with(step("c"), func(s *Step[order]) { s.Pivot = true })}}
 		}), `step "c" is the pivot, and in Parallel`},
-		"two pivots":                     {func(d *Definition[order]) { d.Steps[0].Pivot, d.Steps[1].Pivot = true, true }, "it has 2 pivots"},
-		"a timeout below 0":              {b(func(s *Step[order]) { s.Timeout = -1 }), "Timeout must not be negative"},
-		"a bad policy":                   {b(func(s *Step[order]) { s.Retry = retry.Policy{Jitter: 2, Multiplier: 0.5} }), "Jitter is 2"},
-		"an undo and none":               {b(func(s *Step[order]) { s.NoUndo = true }), `step "b" has an Undo and NoUndo`},
-		"no undo":                        {b(func(s *Step[order]) { s.Undo = nil }), `step "b" has no Undo: set one, or NoUndo`},
-		"an undo after the pivot":        {pivot, `step "b" has an Undo, and comes after the pivot`},
-		"a timeout after the pivot":      {func(d *Definition[order]) { pivot(d); d.Steps[1].Undo = nil }, `step "b" has a Timeout, and is neither Idempotent nor undone`},
-		"the same with NoUndo":           {func(d *Definition[order]) { pivot(d); d.Steps[1].Undo, d.Steps[1].NoUndo = nil, true }, "so it must be Idempotent"},
-		"a pivot that is only timed":     {b(func(s *Step[order]) { s.Pivot, s.Undo = true, nil }), `step "b" has a Timeout, and is neither Idempotent nor undone`},
-		"a call without a topic":         {b(func(s *Step[order]) { s.Do = call("") }), `step "b" has no topic`},
-		"an emission without a topic":    {b(func(s *Step[order]) { s.Undo = emit("") }), `step "b": its Undo has no topic`},
-		"nothing to await":               {b(func(s *Step[order]) { s.Do = Await[order]() }), `step "b" awaits nothing`},
-		"a nil outcome":                  {b(func(s *Step[order]) { s.Do = Await[order](nil) }), `step "b": an outcome is nil`},
-		"an outcome without a topic":     {b(func(s *Step[order]) { s.Do = Await(success("")) }), `step "b": an outcome has no topic`},
-		"two outcomes of one topic":      {b(func(s *Step[order]) { s.Do = Await(success("x"), failure("x")) }), `step "b" has two outcomes of the topic x`},
-		"nothing but failures":           {b(func(s *Step[order]) { s.Do = emit("x", failure("y")) }), `step "b" has only Failures`},
-		"an undo with only its failures": {b(func(s *Step[order]) { s.Undo = emit("x", failure("y")) }), `step "b": its Undo has only Failures`},
+		"two pivots":                       {func(d *Definition[order]) { d.Steps[0].Pivot, d.Steps[1].Pivot = true, true }, "it has 2 pivots"},
+		"a timeout below 0":                {b(func(s *Step[order]) { s.Timeout = -1 }), "Timeout must not be negative"},
+		"a bad policy":                     {b(func(s *Step[order]) { s.Retry = retry.Policy{Jitter: 2, Multiplier: 0.5} }), "Jitter is 2"},
+		"an undo and none":                 {b(func(s *Step[order]) { s.NoUndo = true }), `step "b" has an Undo and NoUndo`},
+		"no undo":                          {b(func(s *Step[order]) { s.Undo = nil }), `step "b" has no Undo: set one, or NoUndo`},
+		"an undo after the pivot":          {pivot, `step "b" has an Undo, and comes after the pivot`},
+		"a timeout after the pivot":        {func(d *Definition[order]) { pivot(d); d.Steps[1].Undo = nil }, `step "b" has a Timeout, and is neither Idempotent nor undone`},
+		"the same with NoUndo":             {func(d *Definition[order]) { pivot(d); d.Steps[1].Undo, d.Steps[1].NoUndo = nil, true }, "so it must be Idempotent"},
+		"a pivot that is only timed":       {b(func(s *Step[order]) { s.Pivot, s.Undo = true, nil }), `step "b" has a Timeout, and is neither Idempotent nor undone`},
+		"a pivot that would be done twice": {b(func(s *Step[order]) { s.Pivot, s.Undo, s.NoUndo = true, nil, true }), "so it must be Idempotent"},
+		"a call without a topic":           {b(func(s *Step[order]) { s.Do = call("") }), `step "b" has no topic`},
+		"an emission without a topic":      {b(func(s *Step[order]) { s.Undo = emit("") }), `step "b": its Undo has no topic`},
+		"nothing to await":                 {b(func(s *Step[order]) { s.Do = Await[order]() }), `step "b" awaits nothing`},
+		"a nil outcome":                    {b(func(s *Step[order]) { s.Do = Await[order](nil) }), `step "b": an outcome is nil`},
+		"an outcome without a topic":       {b(func(s *Step[order]) { s.Do = Await(success("")) }), `step "b": an outcome has no topic`},
+		"two outcomes of one topic":        {b(func(s *Step[order]) { s.Do = Await(success("x"), failure("x")) }), `step "b" has two outcomes of the topic x`},
+		"nothing but failures":             {b(func(s *Step[order]) { s.Do = emit("x", failure("y")) }), `step "b" has only Failures`},
+		"an undo with only its failures":   {b(func(s *Step[order]) { s.Undo = emit("x", failure("y")) }), `step "b": its Undo has only Failures`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -16,23 +16,25 @@ type Definition[S any] struct {
 	// the same. Required: letters, digits, '.', '_' and '-'.
 	Name string
 	// Version tells Definitions of one Name apart. A saga keeps the one that it
-	// began with; new ones begin with the highest. 0 means 1.
+	// began with; new ones begin with the highest. 0 means 1; at most 2147483647.
 	Version int
 	// Start are the events that start a saga, besides [Engine.Start].
 	Start []Trigger[S]
 	// Steps are done one after the other. At least one.
 	Steps []Step[S]
-	// Deadline is how long a saga may take until its pivot is done; after that
-	// it counts as a rejection of the step in hand. 0 means none.
+	// Deadline is how long a saga may take until its pivot is done. Then the step
+	// in hand counts as rejected, and is undone too where an attempt is out, since
+	// that may have been done. 0 means none.
 	Deadline time.Duration
-	// StuckAfter is how long an undo, or a step after the pivot, may fail until
-	// the saga shows as stuck. 0 means 15 minutes.
+	// StuckAfter is how long an undo, or a step after the pivot, may fail, or be
+	// held by a [Gate], before the saga shows as stuck; it goes on trying. 0 means
+	// 15 minutes.
 	StuckAfter time.Duration
 	// Codec turns S into bytes and back; nil means [wherry.JSON].
 	Codec wherry.Codec
-	// Upcast turns the state of a saga as this Version once wrote it into what
-	// Codec reads today; it leaves alone what is in today's form. nil means
-	// that nothing has changed.
+	// Upcast turns a state as this Version once wrote it into what Codec reads
+	// today; it must leave alone what has today's form already. nil means that
+	// nothing has changed.
 	Upcast func(state []byte) ([]byte, error)
 }
 
@@ -43,38 +45,39 @@ type Step[S any] struct {
 	// letters, digits, '_', '-' and ' '.
 	Name string
 	// Do is what is done: a [Call], an [Emit], a [Local], a [Do] or an [Await].
-	// Required, but in a step with Parallel.
+	// Required, except in a step with Parallel.
 	Do Action[S]
 	// Undo is what takes it back, when a later step is rejected. It is tried
-	// for ever; it must bear to be done twice, and to find nothing to be undone.
+	// for ever, and must tolerate being done twice and finding nothing to undo.
 	Undo Action[S]
 	// NoUndo says that there is nothing to take back: without it, a step before
 	// the pivot needs an Undo.
 	NoUndo bool
-	// Timeout is how long an attempt may take. After it the outcome is unknown:
-	// a step that is Idempotent is tried again, any other is undone. 0 means
-	// that it may take until the saga's Deadline, and an attempt to undo a minute.
+	// Timeout is how long an attempt may take, to do or to undo. After it the
+	// outcome is unknown: a step that is Idempotent is tried again, any other is
+	// undone. 0 means until the saga's Deadline, and for an undo a minute.
 	Timeout time.Duration
-	// Idempotent says that doing it again under the same [Op] changes nothing.
+	// Idempotent says that doing the step again under the same [Op] changes
+	// nothing.
 	Idempotent bool
-	// Retry is for attempts that failed, and for unknown ones of a step that is
-	// Idempotent. The zero Policy makes 3 attempts. After the pivot its
-	// Attempts and Within do not count.
+	// Retry says when an attempt that failed is made again, and an unknown one if
+	// the step is Idempotent. The zero Policy makes 3 attempts. Undoing, and after
+	// the pivot, its Attempts and Within do not count.
 	Retry retry.Policy
-	// Parallel are steps that are done at the same time; the next stage begins
-	// when all are done. They have no Parallel of their own, and the step that
-	// has them has only a Name and a When.
+	// Parallel are steps that are done at the same time, as one stage; the next
+	// step begins when all are done. They have no Parallel of their own, and the
+	// step that has them has nothing else but a Name and a When.
 	Parallel []Step[S]
-	// When says whether the step is done at all, by the state when it is
-	// reached. nil means yes. It must be pure.
+	// When says whether the step is done at all, from the state when it is
+	// reached. It must be pure. nil means yes.
 	When func(S) bool
 	// Pivot is the point of no return: until it is done, what goes wrong is
 	// undone; after it the saga only goes forward. At most one step.
 	Pivot bool
-	// Durable has a Local step wait until what was done before it is committed.
-	// Otherwise a crash may do the Local steps before it once more, and this one
-	// too: then those before it may end otherwise than the first time, and what
-	// was done is undone if it has an Undo. A pivot always waits.
+	// Durable makes a Local step wait until what was done before it is committed.
+	// Otherwise a crash may have the Local steps before it, and this one, done once
+	// more. If one of those before it then ends differently than the first time,
+	// this one is undone, if it has an Undo. A pivot always waits.
 	Durable bool
 }
 

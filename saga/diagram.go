@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Shape describes, one line for a step, all of a Definition that sagas in
@@ -245,14 +246,14 @@ func (g *graph) each(visit func(n node, indent string), begin func(i int, name s
 // times as from the first that there is. steps are the names of its steps.
 func timeline(steps []string, in *instance) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s", in.id, in.phase)
+	head := fmt.Sprintf("%s: %s", in.id, in.phase)
 	if in.paused {
-		b.WriteString(", paused")
+		head += ", paused"
 	}
 	if in.why != "" {
-		fmt.Fprintf(&b, " (%s)", in.why)
+		head += fmt.Sprintf(" (%s)", in.why)
 	}
-	b.WriteString("\n")
+	b.WriteString(oneLine(head) + "\n")
 	if n := in.moves - uint64(len(in.history)); n > 0 {
 		fmt.Fprintf(&b, "… %d earlier\n", n)
 	}
@@ -278,9 +279,20 @@ func timeline(steps []string, in *instance) string {
 			what += ": " + t.note
 		}
 		at := time.Duration(t.at-in.history[0].at) * time.Millisecond
-		b.WriteString(strings.TrimRight(fmt.Sprintf("%10s  %-*s  %s", at, wide, name(t.step), what), " ") + "\n")
+		b.WriteString(strings.TrimRight(oneLine(fmt.Sprintf("%10s  %-*s  %s", at, wide, name(t.step), what)), " ") + "\n")
 	}
 	return b.String()
+}
+
+// oneLine is a text without what ends a line, or moves a terminal's cursor: texts
+// of participants are not to look like lines of ours.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
+			return ' '
+		}
+		return r
+	}, text)
 }
 
 // names are those of the steps, in order.

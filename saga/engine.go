@@ -29,19 +29,19 @@ const (
 	mostEnded        = 1_000_000 // of a partition
 )
 
-// An Engine runs the sagas of one name. Any number of processes may run one:
-// they share the sagas out among them, and take over those of one that ends.
+// An Engine runs the sagas of one name. Any number of processes may run one: they
+// share the sagas among them, and take over those of a process that ends.
 //
-// All that is known of sagas is in two topics, see [TopicSpecs]. Whatever
-// happens to a saga is a record in its inbox; the owner of the partition takes
-// it in, and what the saga does then, what it is now, and how far the inbox was
-// read are one Kafka transaction. So a saga does nothing twice and forgets
-// nothing, for those who read with isolation.level=read_committed, as the
-// Consumers of this library do. What a [Local] step does outside of Kafka is done at
-// least once.
+// All that is known of the sagas is in two topics, see [TopicSpecs]. Whatever
+// happens to a saga is a record in its inbox. The owner of the partition takes it
+// in, and what the saga then does, what it becomes, and how far the inbox was read
+// are one Kafka transaction. So a saga does nothing twice and forgets nothing, for
+// those who read with isolation.level=read_committed, as the Consumers of this
+// library do. What a [Local] step does outside Kafka is done at least once.
 //
 // Its fields must not be changed once a method was called; its methods are safe
-// for concurrent use. [Engine.Start] and those that ask work without Run.
+// for concurrent use. All but Ready work without Run. Queries and verbs ask an Engine
+// that runs somewhere, except List and Count, which read the state topic.
 type Engine[S any] struct {
 	// Client says how to reach the cluster; see [wherry.Consumer].Client.
 	// Required.
@@ -50,39 +50,41 @@ type Engine[S any] struct {
 	// of its own. New sagas begin with the highest; those of a version that is
 	// not there are parked until it is. At least one.
 	Definitions []Definition[S]
-	// Concurrency is how many inputs are handled at once, over all partitions:
-	// the Local steps of a saga are run in the place of its input. 0 means 64.
+	// Concurrency is how many inputs are handled at once, over all partitions. The
+	// Local steps of a saga run as part of handling its input. 0 means 64.
 	Concurrency int
-	// MaxActive is how many sagas of a partition may be active, which is begun and
-	// not ended; more wait as [Queued], and begin as others end, in their order
-	// but for those that were handled side by side. 0 means 1,000,000.
+	// MaxActive is how many sagas of a partition may be active, that is begun and
+	// not ended. Further ones wait as [Queued] and begin as others end, in order
+	// (except among those whose starts were handled at the same time). 0 means
+	// 1,000,000.
 	MaxActive int
-	// Retention is how long it is known that a saga has ended, and how: so long a
-	// second start of it changes nothing. At most 1,000,000 of a partition are
-	// known, the oldest are forgotten first. 0 means 1 h.
+	// Retention is how long an ended saga, and how it ended, is remembered. For that
+	// long a second start of it changes nothing. At most 1,000,000 are remembered
+	// per partition, and the oldest are forgotten first. 0 means 1 h.
 	Retention time.Duration
-	// MaxEarly is how many events of a partition may wait for their saga, or
-	// for its step that awaits them. More become dead letters, with
+	// MaxEarly is how many events per partition may wait for their saga, or for the
+	// step that awaits them. Further ones become dead letters, with
 	// [wherry.CauseExpired]. 0 means 10,000.
 	MaxEarly int
-	// EventTTL is how long such an event waits, until it becomes a dead letter.
+	// EventTTL is how long such an event waits before it becomes a dead letter.
 	// 0 means 1 h.
 	EventTTL time.Duration
-	// Gate holds the attempts at a step while all of them fail.
+	// Gate holds back the attempts at a step while all of them fail.
 	Gate Gate
 	// Topics says more of the topics that are made because they do not exist:
 	// partitions, replicas, settings; see [TopicSpecs]. Name is ignored.
 	Topics wherry.TopicSpec
-	// OnStuck is called when a saga is stuck: an undo, or a step after the pivot,
-	// has failed for Definition.StuckAfter. It is called once as a rule, and again
-	// where the transaction that says so is made again. nil means that it is
-	// logged. It should be quick: it has the saga's place.
+	// OnStuck is called when a saga is stuck: an undo, or a step after the pivot, has
+	// failed for Definition.StuckAfter. It is usually called once, and again if the
+	// transaction that records it has to be made again. It should be quick, since
+	// the saga waits for it. nil means that a line is logged.
 	OnStuck func(ctx context.Context, s Stuck)
-	// Caller makes the requests of those who ask: Get, Wait, Why and the verbs. nil
-	// means one that runs as long as Run does, and otherwise for a call.
+	// Caller makes the requests of Get, Wait, Why and the verbs. nil means one that
+	// runs as long as Run does, and without Run for the length of a call.
 	Caller *reqreply.Caller
-	// Opts override the options of Client for the Consumer of the inbox. Those of
-	// events have Client's: set a session timeout, say, there.
+	// Opts override the options of Client for the Consumer of the inbox. The
+	// Consumers of events have only Client's, so a session timeout, for example, is
+	// better set there.
 	Opts []kgo.Opt
 	// TracerProvider and Propagator are for spans, MeterProvider for metrics: see
 	// the package's text. nil means the global ones.
@@ -236,9 +238,9 @@ func (raw) Encode(r *kgo.Record, v any) error { r.Value = v.([]byte); return nil
 
 func (raw) Decode(r *kgo.Record, v any) error { *v.(*[]byte) = r.Value; return nil } // which is a copy, or is not changed
 
-// Ready is closed when the Engine has joined its group and knows its sagas, of
-// the partitions that it was given first, if any. It is never closed if Run
-// fails before.
+// Ready is closed when the Engine has joined its groups, reads the events that its
+// Definitions name, and has read back the sagas of the partitions that it was first
+// given, if any. It is never closed if Run fails before that.
 func (e *Engine[S]) Ready() <-chan struct{} {
 	_, _ = e.shell()
 	return e.run.ready

@@ -7,19 +7,19 @@ import (
 	"time"
 )
 
-// A Gate holds what a step would send, or do, while all of it fails: when the
-// one who does it is down, ten thousand sagas shall wait and not be undone. It
-// is kept for each step by each process.
+// A Gate holds back the attempts at a step while all of them fail: when a
+// participant is down, ten thousand sagas should wait for it and not be undone. Each
+// process keeps one for each step.
 //
-// When attempts at a step have failed, or have timed out, so many times running,
-// whatever sagas they were for, the gate shuts: no further attempt begins, but
-// for one in each Probe. The first that is answered, be it with a no, opens it.
-// An attempt that is held is not counted as one. Deadlines of sagas go on.
+// After a number of failures and timeouts of a step in a row, in whatever sagas, the
+// gate shuts: no further attempt begins, except for one in each Probe. The first
+// attempt that is answered, even with a rejection, opens it. An attempt that is held
+// back is not counted. Deadlines of sagas go on.
 type Gate struct {
-	// After is how many failures running shut the gate. 0 means 20; -1 means
-	// that it never shuts.
+	// After is how many failures in a row shut the gate. 0 means 20; -1 means that
+	// it never shuts.
 	After int
-	// Probe is how long it is from one attempt to the next while it is shut. 0
+	// Probe is the time from one attempt to the next while the gate is shut. 0
 	// means 1s.
 	Probe time.Duration
 }

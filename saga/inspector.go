@@ -20,16 +20,15 @@ import (
 	"github.com/wherry-go/wherry/reqreply"
 )
 
-// An Inspector looks at the sagas of a name, and acts on them, without their Go
-// code: what the command "wherry saga" is made of. An [Engine] has the same
-// methods, with states of its type.
+// An Inspector looks at the sagas of a name, and acts on them, without their Go code;
+// the command "wherry saga" is built on it. An [Engine] has the same methods, with
+// states of its type.
 //
-// Questions and verbs are requests to the Engine that has the saga: they stand
-// in its line, behind what was acknowledged before, and are answered in the
-// transaction of their record, so that nothing stale is ever answered. They need
-// a running Engine of the name; without one they fail at once with
-// [reqreply.ErrNoResponder]. The reply topic, <name>.saga.reply, is made where
-// it does not exist.
+// Queries and verbs are requests to the Engine that owns the saga. They take their
+// turn in its inbox, after what was acknowledged before, and are answered in the
+// transaction of their record, so an answer is never stale. They need a running
+// Engine of the name, and fail at once with [reqreply.ErrNoResponder] without one.
+// The reply topic, <name>.saga.reply, is made if it does not exist.
 //
 // Its fields must not be changed once a method was called; its methods are safe
 // for concurrent use.
@@ -199,9 +198,9 @@ func (i *Inspector) current(caller *reqreply.Caller) *line {
 	return i.line
 }
 
-// Get returns a saga as it is, also one that ended no longer ago than the
-// Engine's Retention. An error is [ErrNotFound], an [*EndedError], or why nobody
-// answered; within 30 s, or what ctx says.
+// Get returns a saga as it is now, or as it ended, up to the Engine's Retention ago.
+// An error is [ErrNotFound], an [*EndedError], or why there was no answer within 30 s
+// or the deadline of ctx.
 func (i *Inspector) Get(ctx context.Context, id string) (Snapshot, error) {
 	return i.get(ctx, question{ID: id})
 }

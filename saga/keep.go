@@ -88,7 +88,14 @@ func (h *handling) quarantine(fault error) error {
 		return fault
 	}
 	h.tellFault(fault)
-	return h.table.Put(h.ctx, h.id, encodeInstance(in))
+	if err := h.table.Put(h.ctx, h.id, encodeInstance(in)); err != nil || h.kind != kindVerb {
+		return err
+	}
+	v, err := readVerb(h.r)
+	if err != nil {
+		return err
+	}
+	return h.answered(h.ctx, h.r, in, fmt.Sprintf("%s: it leads to what cannot be produced: %v", v.name, fault))
 }
 
 // why names the input and what is wrong with it.

@@ -16,25 +16,25 @@ import (
 	"github.com/wherry-go/wherry/internal/client"
 )
 
-// A Filter says which sagas are meant. All that is set must hold.
+// A Filter selects sagas. A saga must match everything that is set.
 type Filter struct {
-	// Phases are those that it may have. None means any.
+	// Phases are those that a saga may be in. None means any.
 	Phases []Phase
 	// Open leaves out those that have ended.
 	Open bool
-	// Stuck and Paused take only those that are.
+	// Stuck and Paused select only those that are.
 	Stuck, Paused bool
 	// Version is that of the Definition. 0 means any.
 	Version int
-	// Step is one that is in hand: an attempt of it is out, or is going to be.
-	// "" means any.
+	// Step selects sagas that have this step in hand: an attempt at it is out, or
+	// is going to be made. "" means any.
 	Step string
-	// Since and Until bound when it began, Since with it and Until without. Zero
-	// means no bound.
+	// Since and Until bound the time when a saga began: not before Since, and
+	// before Until. Zero means no bound.
 	Since, Until time.Time
 }
 
-// Match reports whether a saga is meant.
+// Match reports whether a saga matches.
 func (f Filter) Match(s Snapshot) bool {
 	switch {
 	case len(f.Phases) > 0 && !slices.Contains(f.Phases, s.Phase),
@@ -72,12 +72,12 @@ type Counts struct {
 	Unreadable int
 }
 
-// List ranges over the sagas that a Filter means, by their ids. It reads the state
-// topic from its start to where it ends now, and asks no owner: what was
-// committed before the call is seen, each saga as its last record there says,
-// with that record's Partition and Offset. All that is kept is in memory
-// meanwhile. A record that cannot be read comes as an error with a Snapshot of
-// its ID; any other error comes alone, and is the last.
+// List ranges over the sagas that match a Filter, in the order of their ids. It reads
+// the state topic from its start to its present end and asks no owner. So it sees
+// what was committed before the call, each saga as its last record says, with that
+// record's Partition and Offset. It holds all of them in memory meanwhile. A record
+// that cannot be read comes as an error with a Snapshot of its ID; any other error
+// comes alone, and is the last.
 func (i *Inspector) List(ctx context.Context, f Filter) iter.Seq2[Snapshot, error] {
 	return func(yield func(Snapshot, error) bool) {
 		all, _, err := i.contents(ctx)

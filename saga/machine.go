@@ -41,11 +41,13 @@ type machine struct {
 func next(p *plan, in *instance, i input, e env) (out []effect, err error) {
 	m := &machine{p: p, in: in, e: e, now: e.now.UnixMilli()}
 	m.keep()
-	if err := m.guarded(i); err != nil {
+	if err = m.guarded(i); err != nil {
 		m.fallBack()
-		return m.out, err
 	}
-	return m.out, nil
+	// What was settled meanwhile, by an operator say, is not done any more.
+	return slices.DeleteFunc(m.out, func(e effect) bool {
+		return e.kind == effectLocal && (!m.isOut(e.step) || e.op != m.op(e.step))
+	}), err
 }
 
 // keep makes now what an error falls back to. What is not cloned is only
@@ -76,13 +78,29 @@ func (m *machine) guarded(i input) (err error) {
 		m.withoutCode(i)
 		return nil
 	}
-	if err := m.adopt(); err != nil {
+	switch err := m.fits(); {
+	case err == nil:
+		if err := m.adopt(); err != nil {
+			return err
+		}
+	case i.kind != inVerb || i.verb.name != Purge:
 		return err
 	}
 	if err := m.take(i); err != nil {
 		return err
 	}
 	return m.in.seal(m.p)
+}
+
+// fits says where the plan cannot be that which the saga began with.
+func (m *machine) fits() error {
+	switch n := len(m.in.steps); {
+	case m.in.stage < 0 || m.in.stage > len(m.p.stages):
+		return fmt.Errorf("its record is damaged: it is in stage %d of %d", m.in.stage, len(m.p.stages))
+	case n > 0 && n != len(m.p.steps):
+		return fmt.Errorf("it has %d steps, and the Definition of version %d has %d now: register the one that it began with, and give that which was changed a Version of its own", n, m.in.version, len(m.p.steps))
+	}
+	return nil
 }
 
 func (m *machine) take(i input) error {
@@ -300,16 +318,15 @@ func payloadHash(b []byte) uint64 {
 	return h.Sum64()
 }
 
-// remember reports whether a thing was taken in before, and remembers it.
-func (m *machine) remember(h uint64) (before bool) {
+// remember notes that a thing was taken in.
+func (m *machine) remember(h uint64) {
 	if slices.Contains(m.in.seen, h) {
-		return true
+		return
 	}
 	m.in.seen = append(m.in.seen, h)
 	if n := len(m.in.seen); n > maxSeen {
 		m.in.seen = m.in.seen[n-maxSeen:]
 	}
-	return false
 }
 
 // state returns the state, decoded.

@@ -49,7 +49,7 @@ func (m *machine) adopt() error {
 	m.adopted = m.in.orphan()
 	if m.adopted {
 		m.in.release()
-	} else if !slices.ContainsFunc(m.in.events, func(w waiting) bool { return w.step != "" }) {
+	} else if !slices.ContainsFunc(m.in.events, m.keptWithoutCode) {
 		return nil
 	}
 	if err := m.feed(); err != nil {
@@ -57,6 +57,16 @@ func (m *machine) adopt() error {
 	}
 	m.reissue()
 	return m.advance()
+}
+
+// keptWithoutCode reports whether what waits is for a step in hand: a reply, or an
+// event for a saga that was quarantined already, and so is no orphan.
+func (m *machine) keptWithoutCode(w waiting) bool {
+	if w.step != "" || m.in.phase != Quarantined {
+		return w.step != ""
+	}
+	_, _, ok := m.awaitedBy(w)
+	return ok
 }
 
 // feed takes in what was kept and is for a step in hand; what is for one that is

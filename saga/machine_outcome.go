@@ -172,13 +172,12 @@ func (m *machine) again(i int, err error) {
 	if shut > 0 && !m.in.failing {
 		m.wait(i, max(m.after(m.pause(i, forever(ps.retry), err)), shut))
 		st.began = 0 // it costs no attempt
+		m.patience(i)
 		return
 	}
 	if m.forever(i) {
 		st.tries++
-		if st.stuckAt == 0 {
-			st.stuckAt = m.after(m.p.stuckAfter)
-		}
+		m.patience(i)
 		m.wait(i, max(m.after(m.pause(i, forever(ps.retry), err)), shut))
 		return
 	}
@@ -200,6 +199,14 @@ func (m *machine) again(i int, err error) {
 		return
 	}
 	m.wait(i, m.after(m.pause(i, ps.retry, err)))
+}
+
+// patience says when a step that is tried until it is done is stuck: also where
+// a gate holds it, for that is how an operator hears of it.
+func (m *machine) patience(i int) {
+	if st := &m.in.steps[i]; st.stuckAt == 0 && m.forever(i) {
+		st.stuckAt = m.after(m.p.stuckAfter)
+	}
 }
 
 // wait puts a step between two attempts.

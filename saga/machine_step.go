@@ -27,6 +27,7 @@ func (m *machine) begin(i int) error {
 		m.haunt(i)
 		m.wait(i, shut)
 		st.began = 0
+		m.patience(i)
 		return nil
 	}
 	if undo && st.status != stepUndoing && st.status != stepUndoWait {
@@ -67,7 +68,7 @@ func (m *machine) begin(i int) error {
 // runLocal has the attempt at a local step made. If it is lost, a tick does so
 // again.
 func (m *machine) runLocal(i int, durable bool) {
-	if slices.ContainsFunc(m.out, func(e effect) bool { return e.kind == effectLocal && e.step == i }) {
+	if slices.ContainsFunc(m.out, func(e effect) bool { return e.kind == effectLocal && e.op == m.op(i) }) {
 		return
 	}
 	timeout := m.p.steps[i].attemptTimeout(m.undoing())

@@ -2,18 +2,24 @@ package saga
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
 // verb does what an operator asks for, once.
 func (m *machine) verb(v verb) error {
 	in := m.in
-	if in.phase.Ended() && v.name != Purge {
-		m.refuse(v, hasEnded(in.phase))
+	switch {
+	case m.knows(v.applied()):
+		if !in.phase.Ended() {
+			m.ignore(-1, 0, string(v.name)+": again")
+		}
 		return nil
-	}
-	if v.id != "" && m.remember(hash("verb", v.id)) {
-		m.ignore(-1, 0, string(v.name)+": again")
+	case m.knows(v.turnedDown()):
+		m.answer(v, "it was refused before, and is not applied later: ask anew, with another id")
+		return nil
+	case in.phase.Ended() && v.name != Purge:
+		m.refuse(v, hasEnded(in.phase))
 		return nil
 	}
 	if v.name == Purge {
@@ -41,6 +47,7 @@ func (m *machine) verb(v verb) error {
 		}
 		in.state, in.dirty = s, true
 	}
+	m.rememberVerb(v, v.applied())
 	m.note(moveVerb, step, 0, v.text())
 	switch v.name {
 	case Pause:
@@ -68,10 +75,33 @@ func (v verb) text() string {
 	return s
 }
 
-// refuse answers a verb that is not applied.
-func (m *machine) refuse(v verb, why string) {
+// applied and turnedDown are what is remembered of a verb.
+func (v verb) applied() uint64    { return hash("verb", v.id) }
+func (v verb) turnedDown() uint64 { return hash("refused verb", v.id) }
+
+func (m *machine) knows(h uint64) bool { return slices.Contains(m.in.seen, h) }
+
+// rememberVerb remembers what became of a verb; one without an id is no other's
+// repetition.
+func (m *machine) rememberVerb(v verb, h uint64) {
+	if v.id != "" {
+		m.remember(h)
+	}
+}
+
+// answer says why a verb is not applied.
+func (m *machine) answer(v verb, why string) {
 	m.out = append(m.out, effect{kind: effectRefuse, refused: fmt.Sprintf("%s: %s", v.name, why)})
-	if m.in.phase != 0 && m.in.phase != Early && !m.in.phase.Ended() {
+}
+
+// refuse does not apply a verb, and remembers that.
+func (m *machine) refuse(v verb, why string) {
+	m.answer(v, why)
+	if m.in.phase == 0 {
+		return
+	}
+	m.rememberVerb(v, v.turnedDown())
+	if m.in.phase != Early && !m.in.phase.Ended() {
 		m.note(moveVerb, -1, 0, v.text()+" (refused: "+why+")")
 	}
 }

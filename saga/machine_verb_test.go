@@ -180,7 +180,9 @@ func TestS35_AVerbIsAppliedOnceAndIsInTheHistory(t *testing.T) {
 	refused := verb{id: "w", name: Resume}
 	require.Equal(t, []effectKind{effectRefuse}, kinds(pl.do(input{kind: inVerb, verb: refused})))
 	pl.verb(Pause, "")
-	require.Empty(t, pl.do(input{kind: inVerb, verb: refused}), "what was refused is not applied later")
+	out := pl.do(input{kind: inVerb, verb: refused})
+	require.Equal(t, []effectKind{effectRefuse}, kinds(out), "what was refused is not applied later, and nobody is told that it was")
+	require.Contains(t, out[0].refused, "it was refused before")
 	require.True(t, pl.in.paused)
 }
 

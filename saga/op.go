@@ -10,26 +10,26 @@ import (
 )
 
 // An Op is what a participant is asked to do for a saga: a step, or its undoing.
-// [OpFrom] has it in the handlers of those who are called, and in Local steps.
+// Handlers of those who are called, and Local steps, get it from [OpFrom].
 //
-// # What a participant must bear
+// # What a participant must tolerate
 //
 // A saga asks again, under the same [Op.Key], when an answer was a failure or did
-// not come in time; an undo may come before what it undoes, which then is not to
-// be done any more. So may a record that a Consumer reads again after a crash.
-// What that takes depends on where the handler's effects are:
+// not come in time, and a Consumer reads a record again after a crash. And an undo
+// may come before what it undoes, which then must not be done any more. What that
+// takes depends on where the handler's effects are:
 //
-//   - In itself idempotent (an upsert by the saga's id, a call of a service that
-//     takes Op.Key as its idempotency key): a Consumer that is at least once, the
-//     default, suffices, and answers 3 to 5 ms sooner, since it waits for no
+//   - Idempotent in themselves (an upsert by the saga's id, a call of a service
+//     that takes Op.Key as its idempotency key): a Consumer that is at least once,
+//     the default, is enough. It answers 3 to 5 ms sooner, since it waits for no
 //     transaction (BenchmarkParticipant in internal/interop/participants).
 //   - In a database: the same, with a [Barrier] in the handler's transaction.
 //   - Kafka records ([wherry.Publish]) or owned tables: a Consumer with Delivery
 //     ExactlyOnce, and [reqreply.Method].Dedupe with HandlerUndo.
 //
-// A Consumer without ExactlyOnce publishes its records again, and answers again,
-// where it is cut off before its offset is committed; the saga passes over the
-// second answer.
+// A Consumer without ExactlyOnce that is cut off before its offset is committed
+// publishes its records again and answers again; the saga ignores the second
+// answer.
 type Op struct {
 	Saga string // the Definition's Name
 	ID   string // the saga's id, at most 256 bytes

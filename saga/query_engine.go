@@ -34,15 +34,14 @@ func (e *Engine[S]) inspector() *Inspector {
 	return s.inspector
 }
 
-// Get returns a saga as it is, also one that ended no longer ago than Retention.
-// It asks the saga's owner, through its inbox: a start that was acknowledged
-// before is seen. Where there is no such saga it returns [ErrNotFound]; where it
-// has ended and its last record cannot be found, an [*EndedError]; where no
-// Engine runs, [reqreply.ErrNoResponder], at once. Without a deadline in ctx it
-// waits 30 s for an answer.
+// Get returns a saga as it is now, or as it ended, up to Retention ago. It asks the
+// saga's owner through its inbox, so a start that was acknowledged before is seen.
+// It returns [ErrNotFound] if there is no such saga, an [*EndedError] if it has ended
+// and its last record cannot be found, and [reqreply.ErrNoResponder], at once, if no
+// Engine runs. Without a deadline in ctx it waits 30 s for an answer.
 //
-// A state that does not decode, or whose version is none of Definitions, comes as
-// an error beside an Instance without State.
+// If the state does not decode, or its version is not among Definitions, Get returns
+// an Instance without State and an error.
 func (e *Engine[S]) Get(ctx context.Context, id string) (Instance[S], error) {
 	s, err := e.inspector().Get(ctx, id)
 	if err != nil {
@@ -51,11 +50,12 @@ func (e *Engine[S]) Get(ctx context.Context, id string) (Instance[S], error) {
 	return e.instance(s)
 }
 
-// Wait waits until a saga has ended, and returns its state: with nil when it is
-// Done, and with an [*AbortError] when it was undone. A saga that is parked,
-// quarantined or paused is waited for, until ctx ends. Errors are those of
-// [Engine.Get] otherwise; a saga that has not started is [ErrNotFound]. Where no
-// Engine runs, or the owner changes, it goes on waiting.
+// Wait waits until a saga has ended, and returns its state: with a nil error if it is
+// Done, and with an [*AbortError] if it was undone. A saga that is parked,
+// quarantined or paused has not ended: Wait goes on until ctx is done. It also goes
+// on while no Engine runs, or the owner changes. Its other errors are those of
+// [Engine.Get]; a saga that was not started yet, by [Engine.Start] or its event, is
+// [ErrNotFound].
 func (e *Engine[S]) Wait(ctx context.Context, id string) (state S, err error) {
 	s, err := e.inspector().wait(ctx, id)
 	if err != nil {
@@ -101,8 +101,8 @@ func (e *Engine[S]) Why(ctx context.Context, id string) (Reason, error) {
 	return e.inspector().Why(ctx, id)
 }
 
-// List ranges over the sagas that a Filter means, as [Inspector.List] does; a
-// state that does not decode comes as an error with its Instance.
+// List ranges over the sagas that match a Filter, as [Inspector.List] does; a state
+// that does not decode comes as an error with its Instance.
 func (e *Engine[S]) List(ctx context.Context, f Filter) iter.Seq2[Instance[S], error] {
 	return func(yield func(Instance[S], error) bool) {
 		for s, err := range e.inspector().List(ctx, f) {
@@ -139,19 +139,22 @@ func (e *Engine[S]) instance(s Snapshot) (Instance[S], error) {
 	return in, nil
 }
 
-// Signal tells a saga of an event, as if it had been read from event's topic: it
-// starts the saga, or ends the step that awaits it, or waits for its time. It
-// returns nil when that is in the saga's inbox, acknowledged; each call is an
-// event of its own. Where a Definition has a By for the topic, v must be of that
-// id. No other consumer of the topic sees it. It works without Run, as
-// [Engine.Start] does.
+// Signal tells a saga about an event as if it had been read from event's topic: it
+// starts the saga, or ends the step that awaits it, or waits for its time. No other
+// consumer of the topic sees it. Signal returns nil when the event is in the saga's
+// inbox, acknowledged; each call is an event of its own. If a Definition has a By for
+// the topic, that must give id for v: otherwise it is an error. It works without Run,
+// as [Engine.Start] does.
 func Signal[S, T any](ctx context.Context, e *Engine[S], id string, event wherry.Event[T], v T) error {
 	s, err := e.shell()
 	if err == nil {
 		err = checkID(id)
 	}
-	if err == nil && routes(s.plans)[event.Topic] == nil {
-		err = fmt.Errorf("no Definition has a trigger or an outcome of topic %q", event.Topic)
+	var to *routed
+	if err == nil {
+		if to = routes(s.plans)[event.Topic]; to == nil {
+			err = fmt.Errorf("no Definition has a trigger or an outcome of topic %q", event.Topic)
+		}
 	}
 	var r *kgo.Record
 	if err == nil {
@@ -161,6 +164,9 @@ func Signal[S, T any](ctx context.Context, e *Engine[S], id string, event wherry
 		// Unlike any event that was read, and any other signal: those of one place
 		// are one event.
 		r.Key, r.Partition, r.Offset = []byte(id), signalled, rand.Int64() //nolint:gosec // it guards nothing
+		err = to.about(id, r)
+	}
+	if err == nil {
 		err = s.signal(ctx, id, r)
 	}
 	if err != nil {

@@ -52,6 +52,23 @@ func routes(plans map[int]*plan) map[string]*routed {
 	return all
 }
 
+// about says why a record is not about a saga; nil if it is.
+func (t *routed) about(saga string, r *kgo.Record) error {
+	var others []string
+	for _, of := range t.ids {
+		id, err := of(r)
+		switch {
+		case err != nil:
+			return fmt.Errorf("which saga a record of %s is about: %w", r.Topic, err)
+		case id == saga:
+			return nil
+		case !slices.Contains(others, id):
+			others = append(others, id)
+		}
+	}
+	return fmt.Errorf("a record of %s is about saga %q, and this is %q: see By of its trigger, or outcome", r.Topic, others, saga)
+}
+
 // routers are the Consumers that bring events into the inbox: one for each
 // position that topics are read from, because that belongs to a group.
 func (s *shell) routers() (all []*wherry.Consumer) {

@@ -320,7 +320,7 @@ func (w *world) idle() {
 
 // keeps reports whether any input has more to it: what came without code.
 func (w *world) keeps() bool {
-	return w.pl.in.orphan() || slices.ContainsFunc(w.pl.in.events, func(w waiting) bool { return w.step != "" })
+	return w.pl.in.orphan() || w.pl.in.phase == Quarantined && len(w.pl.in.events) > 0 || slices.ContainsFunc(w.pl.in.events, func(w waiting) bool { return w.step != "" })
 }
 
 // operate is an operator who does as they please.
@@ -356,7 +356,11 @@ func (w *world) verb(name VerbName, step string) {
 		case Skip:
 			s.touched = true
 		case Complete: // it is done by hand
-			if w.pl.in.doing() == Undoing {
+			n := len(in.history) - 1
+			for in.history[n].what != moveVerb {
+				n--
+			}
+			if in.history[n+1].what == moveUndone { // to undo it may come of what was kept
 				w.parts[i].undone, s.undoAcked = true, true
 			} else {
 				w.parts[i].applied, s.ok = true, true

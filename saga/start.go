@@ -15,18 +15,17 @@ import (
 	"github.com/wherry-go/wherry/internal/client"
 )
 
-// Start starts a saga: id names it from now on, and s is its first state. It
-// returns nil when the start is in the log of the inbox, acknowledged by all
-// in-sync replicas: then it will begin, also if no Engine runs now. After an
-// error it may begin or not; starting it again is safe.
+// Start starts a saga: id names it from now on, and s is its first state. It returns
+// nil when the start is in the inbox, acknowledged by all in-sync replicas. Then the
+// saga will begin, even if no Engine runs now. After an error it may begin or not,
+// and starting it again is safe.
 //
-// A second start of one id changes nothing while the saga is under way, and for
-// Engine.Retention after its end; with a state that is another one, it becomes
-// a dead letter too, which says so. Ids are of up to 256 bytes.
+// A second start of the same id changes nothing while the saga is under way, and for
+// Engine.Retention after its end. If its state is a different one, it also becomes a
+// dead letter that says so. An id has up to 256 bytes.
 //
-// Start works without Run, and makes the topics where they do not exist. It
-// opens a client, which is closed when it was not used for 10 s and the Engine
-// does not run.
+// Start works without Run, and makes the topics if they do not exist. It opens a
+// client, which is closed when it was not used for 10 s and the Engine does not run.
 func (e *Engine[S]) Start(ctx context.Context, id string, s S) error {
 	sh, err := e.shell()
 	if err != nil {
@@ -119,7 +118,9 @@ func (s *shell) learnPartitions(ctx context.Context) (n int32, err error) {
 	defer func() {
 		s.places.mu.Lock()
 		defer s.places.mu.Unlock()
-		s.places.known.Store(n)
+		if n > 0 { // or Run knows by now
+			s.places.known.Store(n)
+		}
 		close(s.places.busy)
 		s.places.busy = nil
 	}()

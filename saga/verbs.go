@@ -13,14 +13,14 @@ type By struct {
 	Actor string
 	// Reason is why. Required.
 	Reason string
-	// Step is the step that Retry, Skip and Complete are about. "" means the one
-	// in hand; where there are several, one is to be named.
+	// Step is the step that Retry, Skip and Complete are about. "" means the one in
+	// hand; if there are several, name one.
 	Step string
 	// State, for Complete, is the saga's state from then on, as the Definition's
 	// Codec writes it. nil leaves it as it is.
 	State []byte
-	// ID is the id of the verb, the same where it is asked for again: one of an id
-	// is applied once. "" means a new one.
+	// ID identifies the verb: use the same one to ask for it again after an error,
+	// and it is applied once. "" means a new one.
 	ID string
 }
 
@@ -35,11 +35,10 @@ func (e *VerbError) Error() string {
 	return fmt.Sprintf("saga %s: %q: %s", e.Saga, e.ID, e.Reason)
 }
 
-// Do does what an operator asks for, and returns when it is applied and
-// committed: it is a record in the saga's inbox, applied once, and stands in its
-// history with who asked and why. It returns a [*VerbError] where the verb was
-// refused. After any other error it may have been applied, or be applied yet: ask
-// again with the same By.ID.
+// Do applies a verb, and returns when that is committed. The verb is a record in the
+// saga's inbox, is applied once, and is recorded in the history with who asked and
+// why. Do returns a [*VerbError] if the verb was refused. After any other error it
+// may have been applied, or may still be: ask again with the same By.ID.
 func (i *Inspector) Do(ctx context.Context, id string, verb VerbName, by By) error {
 	if err := by.check(verb); err != nil {
 		return fmt.Errorf("saga %s: %q: %s: %w", i.Name, id, verb, err)
@@ -82,10 +81,11 @@ func (by By) check(verb VerbName) error {
 	return errors.Join(faults...)
 }
 
-// Cancel rejects the step in hand, before the pivot: attempts that are out
-// settle, and what was done is undone. It returns when that is decided, before it
-// is done; see [Engine.Wait]. Errors are those of [Inspector.Do], as with the
-// other verbs.
+// Cancel rejects the step in hand, before the pivot: the saga waits for attempts that
+// are out, and then undoes what was done. An event that is awaited is such an attempt:
+// if it may never come, use Undo. Cancel returns when that is decided, before
+// it is done; see [Engine.Wait]. Its errors, like those of the other verbs, are those
+// of [Inspector.Do].
 func (e *Engine[S]) Cancel(ctx context.Context, id string, by By) error {
 	return e.inspector().Do(ctx, id, Cancel, by)
 }
@@ -96,35 +96,36 @@ func (e *Engine[S]) Undo(ctx context.Context, id string, by By) error {
 	return e.inspector().Do(ctx, id, Undo, by)
 }
 
-// Retry tries a step in hand again at once, its attempts counted anew: also of a
-// saga that is parked, stuck or quarantined.
+// Retry tries the step in hand again at once, and counts its attempts from the start
+// again; also for a saga that is parked, stuck or quarantined.
 func (e *Engine[S]) Retry(ctx context.Context, id string, by By) error {
 	return e.inspector().Do(ctx, id, Retry, by)
 }
 
-// Skip passes a step in hand by, doing or undoing, as if it were nothing.
+// Skip passes over the step in hand, doing or undoing, as if it were nothing.
 func (e *Engine[S]) Skip(ctx context.Context, id string, by By) error {
 	return e.inspector().Do(ctx, id, Skip, by)
 }
 
-// Complete has a step in hand count as done, or as undone: somebody did it by
+// Complete counts the step in hand as done, or as undone, because somebody did it by
 // hand.
 func (e *Engine[S]) Complete(ctx context.Context, id string, by By) error {
 	return e.inspector().Do(ctx, id, Complete, by)
 }
 
-// Pause begins no further attempt; what comes in is taken in.
+// Pause lets no further attempt begin; answers and events are still taken in.
 func (e *Engine[S]) Pause(ctx context.Context, id string, by By) error {
 	return e.inspector().Do(ctx, id, Pause, by)
 }
 
-// Resume ends a Pause and a quarantine.
+// Resume ends a Pause, a quarantine, and the parking of a saga whose version had no
+// code.
 func (e *Engine[S]) Resume(ctx context.Context, id string, by By) error {
 	return e.inspector().Do(ctx, id, Resume, by)
 }
 
-// Purge forgets a saga at once, whatever it was doing: nothing is undone, and
-// who waits for it finds nothing.
+// Purge forgets a saga at once, whatever it was doing: nothing is undone, and those
+// who wait for it get [ErrNotFound].
 func (e *Engine[S]) Purge(ctx context.Context, id string, by By) error {
 	return e.inspector().Do(ctx, id, Purge, by)
 }

@@ -1,6 +1,7 @@
 package saga
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -123,4 +124,32 @@ func FuzzInboxRecords(f *testing.F) {
 			require.Equal(t, m.id, string(line), "the line is that of its saga")
 		}
 	})
+}
+
+// A Start that gives up while it asks how many partitions count does not make
+// those forget it who know it: inputs would have nowhere to go.
+func TestS3_AStartThatGivesUpForgetsNothing(t *testing.T) {
+	t.Parallel()
+	cl, err := kgo.NewClient(kgo.SeedBrokers("127.0.0.1:1"))
+	require.NoError(t, err)
+	defer cl.Close()
+	e := &Engine[order]{Client: cl, Definitions: []Definition[order]{both()}}
+	s, err := e.shell()
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- e.Start(ctx, "o-1", order{}) }()
+	for {
+		s.places.mu.Lock()
+		asks := s.places.busy != nil
+		s.places.mu.Unlock()
+		if asks {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	s.places.known.Store(3) // Run has asked meanwhile
+	cancel()
+	require.ErrorIs(t, <-ended, context.Canceled)
+	require.EqualValues(t, 3, s.places.known.Load())
 }

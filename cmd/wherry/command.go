@@ -150,7 +150,7 @@ func many(operand string) bool { return strings.HasSuffix(operand, "...") }
 // parseOperands is parse for a command with operands, which may stand before
 // and after flags, and with groups of flags that other commands have too: each
 // is a FlagSet named by its title. A last operand that ends in "..." stands for
-// any number of them.
+// any number of them. After "--" all are operands.
 func parseOperands(flags *flag.FlagSet, groups []*flag.FlagSet, operands, args []string, intro string, stdout, stderr io.Writer) ([]string, error) {
 	own := flag.NewFlagSet("", flag.ContinueOnError)
 	flags.VisitAll(func(f *flag.Flag) { own.Var(f.Value, f.Name, f.Usage) })
@@ -190,13 +190,21 @@ func parseOperands(flags *flag.FlagSet, groups []*flag.FlagSet, operands, args [
 		case err != nil:
 			return nil, &usageError{text: err.Error(), told: true}
 		}
-		if args = flags.Args(); len(args) == 0 {
+		rest := flags.Args()
+		if len(rest) == 0 {
 			break
 		}
-		if len(given) >= len(operands) && (len(operands) == 0 || !many(operands[len(operands)-1])) {
-			return nil, &usageError{text: fmt.Sprintf("%s takes no argument %q", flags.Name(), args[0])}
+		take := rest[:1]
+		if read := len(args) - len(rest); read > 0 && args[read-1] == "--" {
+			take = rest // no flags follow, whatever they look like
 		}
-		given, args = append(given, args[0]), args[1:]
+		for _, a := range take {
+			if len(given) >= len(operands) && (len(operands) == 0 || !many(operands[len(operands)-1])) {
+				return nil, &usageError{text: fmt.Sprintf("%s takes no argument %q", flags.Name(), a)}
+			}
+			given = append(given, a)
+		}
+		args = rest[len(take):]
 	}
 	if len(given) < len(operands) && !many(operands[len(given)]) {
 		return nil, &usageError{text: fmt.Sprintf("%s needs a <%s>", flags.Name(), operands[len(given)])}

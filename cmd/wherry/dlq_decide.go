@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -121,7 +120,7 @@ func (d deciding) finish(r *dlq.Replayer, report dlq.Report, err error, asJSON b
 		return err // it has not begun
 	}
 	if asJSON {
-		if err := json.NewEncoder(stdout).Encode(reportJSON(r, report)); err != nil {
+		if err := jsonTo(stdout).Encode(reportJSON(r, report)); err != nil {
 			return err
 		}
 	} else {

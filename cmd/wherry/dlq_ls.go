@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"io"
@@ -49,7 +48,7 @@ func runList(ctx context.Context, args []string, stdout, stderr io.Writer) error
 			return err
 		}
 		if *asJSON {
-			return json.NewEncoder(stdout).Encode(countsJSON(report.Counts))
+			return jsonTo(stdout).Encode(countsJSON(report.Counts))
 		}
 		say(stdout, "%d letters\n", report.Selected)
 		writeCounts(stdout, report.Counts)
@@ -64,9 +63,10 @@ func list(ctx context.Context, r *dlq.Replayer, asJSON bool, stdout, stderr io.W
 		head = append(head, "DECIDED")
 	}
 	out := newTable(stdout, append(head, "ERROR")...)
-	lines := json.NewEncoder(stdout)
-	lines.SetEscapeHTML(false)
+	lines := jsonTo(stdout)
+	none := true
 	for e, err := range r.List(ctx) {
+		none = false
 		if bad, ok := errors.AsType[*dlq.LetterError](err); ok {
 			say(stderr, "wherry: %s\n", printable(bad.Error()))
 		} else if err != nil {
@@ -83,6 +83,11 @@ func list(ctx context.Context, r *dlq.Replayer, asJSON bool, stdout, stderr io.W
 	}
 	if asJSON {
 		return nil
+	}
+	if none && r.Select.Decided {
+		say(stderr, "wherry: there is no such letter in %s\n", r.Topic)
+	} else if none {
+		say(stderr, "wherry: no letter of %s is undecided, by these flags: -decided lists the others, too\n", r.Topic)
 	}
 	return out.flush()
 }

@@ -54,8 +54,7 @@ func runShow(ctx context.Context, args []string, stdout, stderr io.Writer) error
 			return err
 		}
 		if *asJSON {
-			out := json.NewEncoder(stdout)
-			out.SetEscapeHTML(false)
+			out := jsonTo(stdout)
 			out.SetIndent("", "  ")
 			return out.Encode(letterJSON(e))
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -72,8 +71,7 @@ func runDoctor(ctx context.Context, args []string, stdout, stderr io.Writer) err
 	}
 	report := doctor.Examine(facts, opts)
 	if *asJSON {
-		out := json.NewEncoder(stdout)
-		out.SetEscapeHTML(false)
+		out := jsonTo(stdout)
 		out.SetIndent("", "  ")
 		err = out.Encode(doctorJSON(facts, report))
 	} else {

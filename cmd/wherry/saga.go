@@ -19,9 +19,9 @@ var sagaCommand = command{
 }
 
 const sagaIntro = `Works with the sagas of a name, without their code. Lists are read from the state
-topic; a single saga is asked for at the engine that has it, which must run, and so
-are verbs: they are applied once, in the saga's own line, and stand in its history
-with who asked and why.
+topic. Questions about a single saga, and verbs, go to the engine that has it, which
+must run. A verb is applied once, in the order of the saga's inbox, and is recorded in
+its history with who asked and why.
 
 Usage:
 

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"time"
+	"unicode/utf8"
 
 	"github.com/wherry-go/wherry/saga"
 )
@@ -12,6 +13,7 @@ import (
 type jsonSaga struct {
 	Saga        string          `json:"saga"`
 	ID          string          `json:"id"`
+	IDBase64    []byte          `json:"idBase64,omitempty"` // where the id is not UTF-8
 	Version     int             `json:"version"`
 	Phase       string          `json:"phase"`
 	Before      string          `json:"before,omitempty"`
@@ -76,7 +78,10 @@ func sagaJSON(s saga.Snapshot) jsonSaga {
 	for _, t := range s.History {
 		j.History = append(j.History, jsonMove{t.At.UTC(), t.What, t.Step, t.Attempt, t.Note})
 	}
-	if json.Valid(s.Raw) {
+	if !utf8.ValidString(s.ID) {
+		j.IDBase64 = []byte(s.ID)
+	}
+	if json.Valid(s.Raw) && utf8.Valid(s.Raw) {
 		j.State = s.Raw
 	} else {
 		j.StateBase64 = s.Raw

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -123,6 +122,13 @@ func runSagaList(ctx context.Context, args []string, stdout, stderr io.Writer) e
 	if err := listSagas(all, *asJSON, stdout); err != nil {
 		return err
 	}
+	switch {
+	case len(all) > 0 || *asJSON:
+	case f.Open:
+		say(stderr, "wherry: no saga of %s is under way, by these flags: -all lists those that have ended, too\n", names[0])
+	default:
+		say(stderr, "wherry: there is no such saga of %s\n", names[0])
+	}
 	if len(faults) > 0 {
 		return &partialError{fmt.Sprintf("%d sagas cannot be read", len(faults))}
 	}
@@ -131,8 +137,7 @@ func runSagaList(ctx context.Context, args []string, stdout, stderr io.Writer) e
 
 func listSagas(all []saga.Snapshot, asJSON bool, stdout io.Writer) error {
 	if asJSON {
-		lines := json.NewEncoder(stdout)
-		lines.SetEscapeHTML(false)
+		lines := jsonTo(stdout)
 		for _, s := range all {
 			if err := lines.Encode(sagaJSON(s)); err != nil {
 				return err // nobody reads on
@@ -202,13 +207,13 @@ func countSagas(ctx context.Context, i *saga.Inspector, asJSON bool, stdout io.W
 		return err
 	}
 	if asJSON {
-		return json.NewEncoder(stdout).Encode(sagaCountsJSON(c))
+		return jsonTo(stdout).Encode(sagaCountsJSON(c))
 	}
 	total := 0
 	for _, n := range c.Phases {
 		total += n
 	}
-	say(stdout, "%d sagas\n\nby phase\n", total)
+	say(stdout, "%s\n\nby phase\n", number(total, "saga"))
 	for _, p := range slices.Sorted(maps.Keys(c.Phases)) {
 		say(stdout, "%7d %v\n", c.Phases[p], p)
 	}

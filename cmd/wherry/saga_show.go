@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -42,8 +41,7 @@ func runSagaShow(ctx context.Context, args []string, stdout, stderr io.Writer) e
 	)
 	return withSaga(ctx, &conn, flags, topic, args, sagaShowIntro, stdout, stderr, func(s saga.Snapshot) error {
 		if *asJSON {
-			out := json.NewEncoder(stdout)
-			out.SetEscapeHTML(false)
+			out := jsonTo(stdout)
 			out.SetIndent("", "  ")
 			return out.Encode(sagaJSON(s))
 		}

@@ -73,7 +73,12 @@ func TestSagaList_IsATableOfWhatIsUnderWay(t *testing.T) {
 	require.Len(t, lines(s.ok(t, "saga", "ls", "trip", "-all")), 4)
 	require.Regexp(t, `^o-2 +done +- `, lines(s.ok(t, "saga", "ls", "trip", "-phase", "done"))[1])
 	require.Len(t, lines(s.ok(t, "saga", "ls", "-paused", "trip", "-step", "pay")), 2)
-	require.Empty(t, s.ok(t, "saga", "ls", "trip", "-since", "2100-01-01"))
+	for flag, says := range map[string]string{"-since=2100-01-01": "-all lists those that have ended", "-phase=parked": "there is no such saga of trip"} {
+		code, stdout, stderr := s.wherry(t, "saga", "ls", "trip", flag)
+		require.Zero(t, code)
+		require.Empty(t, stdout)
+		require.Contains(t, stderr, says)
+	}
 
 	var one map[string]any
 	require.NoError(t, json.Unmarshal([]byte(s.ok(t, "saga", "ls", "trip", "-phase", "done", "-json")), &one))

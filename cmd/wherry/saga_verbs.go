@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"os"
 	"os/user"
 
+	"github.com/wherry-go/wherry/reqreply"
 	"github.com/wherry-go/wherry/saga"
 )
 
@@ -25,28 +25,28 @@ type sagaVerb struct {
 
 // sagaVerbs are those that there are, in the order of the help.
 var sagaVerbs = []sagaVerb{
-	{saga.Cancel, "reject the step in hand: what was done is undone", `Cancels sagas, before their pivot: attempts that are out settle, and then what was done
-is undone, in reverse. See "undo" for not waiting.
+	{saga.Cancel, "reject the step in hand, and undo what was done", `Cancels sagas, before their pivot: waits for attempts that are out, and for an event that
+is awaited, and then undoes what was done, in reverse. "undo" does not wait.
 
   wherry saga cancel order o-1 -reason "the customer called"`, false, false},
-	{saga.Retry, "try the step in hand again at once", `Tries a step in hand again at once, its attempts counted anew: also of sagas that are
-parked, stuck or quarantined. It may be done twice if an attempt is out: the step's
-idempotency key is the same.
+	{saga.Retry, "try the step in hand again now", `Tries the step in hand again now, and counts its attempts from the start again; also
+for sagas that are parked, stuck or quarantined. If an attempt is out the step may be
+done twice, under the same idempotency key.
 
   wherry saga retry order o-1 -reason "the bank is open"`, true, false},
-	{saga.Skip, "pass the step in hand by", `Passes a step in hand by, doing or undoing, as if it were nothing: what it should have
-done is not done.
+	{saga.Skip, "pass over the step in hand", `Passes over the step in hand, doing or undoing, as if it were nothing: what it should
+have done is not done.
 
   wherry saga skip order o-1 -step notify -reason "no address"`, true, false},
-	{saga.Complete, "count the step in hand as done: it was done by hand", `Has a step in hand count as done, or as undone: somebody did it by hand. -state gives
-the saga another state from then on.
+	{saga.Complete, "count the step in hand as done, because somebody did it", `Counts the step in hand as done, or as undone, because somebody did it by hand. -state
+gives the saga another state from then on.
 
   wherry saga complete order o-1 -step pay -reason "paid in cash"`, true, false},
 	{saga.Undo, "cancel without waiting for attempts that are out", `Undoes sagas now: attempts that are out count as unknown, so that their steps are undone
-too. See "cancel" for letting them settle first.
+too. "cancel" waits for them first.
 
   wherry saga undo order o-1 -reason "fraud" -yes`, false, true},
-	{saga.Pause, "begin no further attempt", `Pauses sagas: no further attempt begins; what comes in is taken in.
+	{saga.Pause, "begin no further attempts", `Pauses sagas: no further attempt begins; answers and events are still taken in.
 
   wherry saga pause order o-1 -reason "the warehouse moves"`, false, false},
 	{saga.Resume, "end a pause or a quarantine", `Ends a pause, or a quarantine once what was wrong is mended.
@@ -125,15 +125,17 @@ func (v sagaVerb) do(ctx context.Context, i *saga.Inspector, ids []string, by sa
 			if err != nil {
 				j.Error = err.Error()
 			}
-			if err := json.NewEncoder(stdout).Encode(j); err != nil {
+			if err := jsonTo(stdout).Encode(j); err != nil {
 				return err
 			}
 		}
-		switch _, refused := errors.AsType[*saga.VerbError](err); {
+		_, refused := errors.AsType[*saga.VerbError](err)
+		_, answered := errors.AsType[*reqreply.Error](err) // its record cannot be read, say
+		switch {
 		case err == nil && !asJSON:
 			say(stdout, "%s: %s, by %s\n", printable(id), v.name, printable(by.Actor))
 		case err == nil:
-		case !refused: // it would be the same for the others
+		case !refused && !answered: // it would be the same for the others
 			return advise(i.Name, err)
 		default:
 			if failed++; len(ids) > 1 {

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -34,6 +38,41 @@ func printable(text string) string {
 		text = text[size:]
 	}
 	return b.String()
+}
+
+// jsonTo returns an encoder of JSON that can be shown on a terminal too.
+func jsonTo(w io.Writer) *json.Encoder {
+	out := json.NewEncoder(printableJSON{w})
+	out.SetEscapeHTML(false)
+	return out
+}
+
+// printableJSON escapes what is not printable in JSON, which leaves what it
+// means as it is: control characters from 0x7f on stand in it as they are
+// otherwise. It is given whole values.
+type printableJSON struct{ w io.Writer }
+
+func (p printableJSON) Write(b []byte) (int, error) {
+	hides := func(r rune) bool { return r >= 0x7f && !unicode.IsPrint(r) }
+	if bytes.ContainsFunc(b, hides) {
+		var out []byte
+		for _, r := range string(b) {
+			switch {
+			case !hides(r):
+				out = utf8.AppendRune(out, r)
+			case r > 0xffff:
+				high, low := utf16.EncodeRune(r)
+				out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
+			default:
+				out = fmt.Appendf(out, `\u%04x`, r)
+			}
+		}
+		if _, err := p.w.Write(out); err != nil {
+			return 0, err
+		}
+		return len(b), nil
+	}
+	return p.w.Write(b)
 }
 
 // cut cuts text to a number of characters, and says so.

@@ -145,6 +145,9 @@ func tellReady(cfg config, http, broker string) {
 		if port == "3000" {
 			next = "3001"
 		}
+		if slices.Contains(cfg.services, ordersName) {
+			_, _ = fmt.Fprintf(cfg.out, "  why one waits:   go run ./cmd/wherry saga why orders ID -brokers %s\n", broker)
+		}
 		_, _ = fmt.Fprintf(cfg.out, "  a second billing: go run ./examples/shop -brokers %s -services billing -http %s\n\n", broker, net.JoinHostPort(host, next))
 	}
 }

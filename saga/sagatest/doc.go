@@ -1,5 +1,5 @@
-// Package sagatest tests a [saga.Definition] without Kafka, in a time of its own:
-// a saga's test is ten lines, and reads like the story.
+// Package sagatest tests a [saga.Definition] without Kafka and on its own clock: a
+// saga's test takes ten lines, and reads like the story it tells.
 //
 //	func TestPaymentRefused(t *testing.T) {
 //		s := sagatest.Start(t, checkout.Definition, "o-1", Order{Total: 100})
@@ -12,21 +12,21 @@
 //		s.Golden("testdata/payment_refused.txt")
 //	}
 //
-// The test is the world: it answers what the saga asks for, publishes the events
-// that it awaits, and lets time go by. It runs what an Engine runs, a
+// The test plays the rest of the world: it answers what the saga asks for, publishes
+// the events that it awaits, and lets time go by. It runs what an Engine runs, a
 // [saga.Machine], which keeps nothing between two inputs but the bytes that the
-// state topic would have. A test of this package holds both against each other: the
-// same Definition and the same answers give the same history.
+// state topic would hold. A test of this package compares the two: the same
+// Definition and the same answers give the same history.
 //
-// Nothing is waited for. What a test asks for in vain ends it at once: with what is
-// there instead, with what the saga waits for, and with all that has happened so
-// far.
+// Nothing is ever waited for. An expectation that does not hold ends the test at
+// once, and the failure says what was there instead, what the saga waits for, and
+// everything that has happened so far.
 //
 // # Given
 //
-// [Start] starts a saga with a state, [New] makes one that was not started: for a
-// Definition that is started by an event ([Event]), for events that come before
-// their time, and to say what its Local steps do:
+// [Start] starts a saga with a state. [New] makes one that was not started yet: for
+// a Definition that is started by an event ([Event]), for events that come too
+// early, and to say what its Local steps do:
 //
 //	s := sagatest.New(t, checkout.Definition, "o-1")
 //	s.FailLocal("log", errDown)              // the first attempt; the next one is made
@@ -37,7 +37,7 @@
 //
 // # When
 //
-// A step is named by its name, and its undoing by "undo " and the name.
+// Steps are given by name, and undoing a step by "undo " and its name.
 //
 //	s.Reply(step, v)   s.Refuse(step, code, why)   s.Fail(step, why)    a Call is answered
 //	sagatest.Event(s, PaymentCreated, v)                                what an Emit, or an Await, awaits
@@ -51,17 +51,18 @@
 //
 // # Then
 //
-// [Saga.Asked] says what is waited for, all of it. [Request] and [Emitted] are what
-// was sent, with its type. [Saga.Done], [Saga.Undone] and [Saga.Parked] are ends,
-// [Saga.State] is what became of the state, and [Saga.Why] says in a sentence what
-// is waited for. [Saga.Golden] holds the whole story against a file.
+// [Saga.Asked] checks which steps the saga waits for, no more and no fewer.
+// [Request] and [Emitted] return what was sent, with its type. [Saga.Done],
+// [Saga.Undone] and [Saga.Parked] check how it ended, [Saga.State] returns the state,
+// and [Saga.Why] says in a sentence what the saga waits for. [Saga.Golden] compares
+// the whole story with a file.
 //
 // # Everything
 //
-// The story that nobody thought of is the one that goes wrong. [Everything] plays a
-// saga with each combination of a few faults (a no, a failure, what is lost, late or
-// twice, a crash) and with many at random, and checks what an Engine promises, and
-// what the author says of the state:
+// The story that goes wrong is the one that nobody thought of. [Everything] plays a
+// saga with each combination of a few faults (a refusal, a failure, a lost, late or
+// doubled answer, a crash) and then with many at random. It checks what an Engine
+// promises, and what you say about the state:
 //
 //	sagatest.Everything(t, checkout.Definition, Order{Total: 100}, sagatest.World[Order]{
 //		Replies: map[string]any{"reserve": ReserveResp{Shelf: "A3"}},
@@ -73,13 +74,13 @@
 //		},
 //	})
 //
-// What it finds at first, as a rule: an undo that needs what only the answer of the
-// step has said. If the answer is lost, the step is undone all the same.
+// What it usually finds first is an undo that needs something from the answer of its
+// step. When that answer is lost, the step is undone without it.
 //
 // # Shape
 //
-// Sagas in flight rest on their Definition. [Shape] pins it in a file, so that an
-// edit that they would not survive fails a test, which says what to do:
+// Sagas in flight depend on their Definition. [Shape] pins it in a file, so that an
+// edit that would break them fails a test, which says what to do:
 //
 //	sagatest.Shape(t, checkout.Definition, "testdata/checkout.v2.txt")
 package sagatest

@@ -79,29 +79,29 @@ type AnEvent struct {
 	record func(id string) (*kgo.Record, error)
 }
 
-// Sample says how an event looks that ends a step in [Everything].
+// Sample is an event that may end a step in [Everything].
 func Sample[T any](e wherry.Event[T], v T) AnEvent {
 	return AnEvent{e.Topic, func(id string) (*kgo.Record, error) { return e.Record(id, v) }}
 }
 
-// Everything runs a saga with every combination of outcomes, up to so many faults
-// in a run, in every order of replies that come at the same time, and then with
-// many at random. The process may also die before a Local step is committed, and
-// then do it again. In each run it must hold, or the test fails with the one that
-// has the fewest faults, and its transcript:
+// Everything runs a saga with every combination of outcomes, up to World.Faults faults
+// in a run, in every order of replies that come at the same time, and then with many
+// outcomes at random. The process may also die before a Local step is committed, and
+// then do it again. The following must hold in each run; otherwise the test fails
+// with the run that has the fewest faults, and its transcript:
 //
 //   - The saga ends: done, or undone, or parked after its pivot. It never waits for
 //     ever, and is never quarantined.
-//   - Undone, all that was done, or may have been, is undone, but for steps with
-//     NoUndo, and nothing else; and a stage is undone before those that were done
-//     before it.
-//   - Done, nothing was undone.
+//   - If it is undone, everything that was done, or may have been, is undone, except
+//     steps with NoUndo, and nothing else; and a stage is undone before those that
+//     were done before it.
+//   - If it is done, nothing was undone.
 //   - A record that comes twice changes nothing the second time.
-//   - What the World's Always and Ends say. That finds the undo that takes back
-//     too little, or that a NoUndo has forgotten.
+//   - What the World's Always and Ends say. They find an undo that takes back too
+//     little, or a NoUndo that should have been an Undo.
 //
-// The last promise is the author's own: without it, Everything tests a Definition for
-// what an Engine does with it, and knows nothing of its meaning.
+// The last one is yours: without it, Everything tests what an Engine does with the
+// Definition, and knows nothing about its meaning.
 func Everything[S any](t testing.TB, d saga.Definition[S], start S, w World[S]) {
 	t.Helper()
 	w.ID = cmp.Or(w.ID, "o-1")

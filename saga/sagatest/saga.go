@@ -12,11 +12,12 @@ import (
 	"github.com/wherry-go/wherry/saga"
 )
 
-// A Saga is one saga under test, in a time of its own. What is asked of it in vain
-// ends the test at once, with what it waits for, and with all that has happened.
+// A Saga is one saga under test, on its own clock. An expectation that does not hold
+// ends the test at once, and the failure says what the saga waits for and all that
+// has happened.
 //
-// A step is named by its name, and its undoing by "undo " and the name. A Saga is
-// for one goroutine.
+// Steps are given by name, and undoing a step by "undo " and its name. A Saga is for
+// one goroutine.
 type Saga[S any] struct {
 	t testing.TB
 	*player[S]
@@ -52,9 +53,9 @@ type moment[S any] struct {
 	sent, dead, stuck int
 }
 
-// New returns a saga that was not started, of the given id: for what comes before
-// its start, and to say what its Local steps do. A Definition with faults ends
-// the test.
+// New returns a saga of the given id that was not started yet: for what comes before
+// its start, and to say what its Local steps do. A Definition with faults ends the
+// test.
 func New[S any](t testing.TB, d saga.Definition[S], id string) *Saga[S] {
 	t.Helper()
 	m, err := saga.NewMachine(d, id, epoch)
@@ -82,23 +83,23 @@ func Start[S any](t testing.TB, d saga.Definition[S], id string, state S) *Saga[
 	return s
 }
 
-// Start starts the saga. A second start changes nothing, and ends the test where
-// the state is another one.
+// Start starts the saga. A second start changes nothing, and ends the test if its
+// state is a different one.
 func (s *Saga[S]) Start(state S) {
 	s.t.Helper()
 	s.come("start"+value(state), func(m *saga.Machine[S]) (saga.Effects, error) { return m.Start(state) })
 }
 
-// Event has an event come, under the saga's id as its key: it starts the saga, ends
-// a step, or waits for its time. One that is about another saga, or that the
+// Event delivers an event, under the saga's id as its key: it starts the saga, ends a
+// step, or waits for its time. An event that is about another saga, or that the
 // Definition does not know, ends the test.
 func Event[S, T any](s *Saga[S], e wherry.Event[T], v T) {
 	s.t.Helper()
 	EventAt(s, e, s.id, v)
 }
 
-// EventAt is Event with another key, "" for none: where By says which saga it is
-// about.
+// EventAt is Event with another key, "" for none: for events whose By says which saga
+// they are about.
 func EventAt[S, T any](s *Saga[S], e wherry.Event[T], key string, v T) {
 	s.t.Helper()
 	r, err := e.Record(key, v)
@@ -108,8 +109,8 @@ func EventAt[S, T any](s *Saga[S], e wherry.Event[T], key string, v T) {
 	s.Record(r)
 }
 
-// Record is Event for a record made by hand: what does not decode, headers of
-// another language.
+// Record is Event for a record made by hand: one that does not decode, or has the
+// headers of another language.
 func (s *Saga[S]) Record(r *kgo.Record) {
 	s.t.Helper()
 	r.Offset, r.Timestamp = s.offset, s.m.Now
@@ -140,10 +141,10 @@ func (s *Saga[S]) happen(what string, do action[S]) error {
 	}
 }
 
-// Crash has the process die before what it did last was committed, and another one
+// Crash lets the process die before what it did last was committed, and another one
 // do it again: Local steps are called once more, under the same [saga.Op], and one
-// that fails then is undone, for it may have been done before. What was sent
-// meanwhile nobody has seen, for it was part of the transaction.
+// that fails then is undone, since it may have been done before. Nobody has seen what
+// was sent meanwhile, since it was part of the transaction.
 //
 // What is done again is the last record of the inbox: what the test did last, or,
 // where Local steps waited for a commit, the part that came after it.
@@ -168,7 +169,7 @@ func (s *Saga[S]) Crash() {
 // again is behind what happens once more after a crash.
 const again = " (again)"
 
-// Twice has what came last (a start, a reply, an event) come once more, the same
+// Twice delivers what came last (a start, a reply, an event) once more, as the same
 // record.
 func (s *Saga[S]) Twice() {
 	s.t.Helper()
@@ -178,8 +179,8 @@ func (s *Saga[S]) Twice() {
 	s.come(strings.TrimSuffix(s.again.what, " (twice)")+" (twice)", s.again.do)
 }
 
-// Local has a Local step do something else than the Definition says; R is the
-// type that its apply takes.
+// Local makes a Local step do something else than the Definition says; R is the type
+// that its apply takes.
 func Local[S, R any](s *Saga[S], step string, do func(ctx context.Context, s S) (R, error)) {
 	s.t.Helper()
 	s.localStep(step)
@@ -188,8 +189,8 @@ func Local[S, R any](s *Saga[S], step string, do func(ctx context.Context, s S) 
 	}
 }
 
-// FailLocal has the next attempts at a Local step end with these errors, one
-// after the other, without being made; nil makes one. An error that is permanent
+// FailLocal ends the next attempts at a Local step with these errors, one after the
+// other, without calling its function; a nil calls it. An error that is permanent
 // (see [wherry.Permanent]) is a rejection, [context.DeadlineExceeded] an unknown
 // outcome.
 func (s *Saga[S]) FailLocal(step string, errs ...error) {

@@ -10,8 +10,8 @@ import (
 	"github.com/wherry-go/wherry/saga"
 )
 
-// Asked ends the test unless the outcomes of these steps are waited for, and of no
-// others: what was sent, and is not settled. Local steps are not among them.
+// Asked ends the test unless the saga waits for the outcomes of exactly these steps:
+// they were sent, and are not settled. Local steps are not among them.
 func (s *Saga[S]) Asked(steps ...string) {
 	s.t.Helper()
 	for _, step := range steps {
@@ -27,8 +27,8 @@ func (s *Saga[S]) Asked(steps ...string) {
 	}
 }
 
-// Request returns what was sent last for a step, a request or an event: of the
-// type that its Method, or its Event, has.
+// Request returns what was sent last for a step, a request or an event, as the type
+// that its Method or Event has.
 //
 //	req := sagatest.Request[ReserveReq](s, "reserve")
 func Request[T, S any](s *Saga[S], step string) T {
@@ -91,16 +91,16 @@ func (s *Saga[S]) Done() {
 	s.Is(saga.Done)
 }
 
-// Undone ends the test unless the saga has ended with all taken back; because is
-// the step for which it was, if it is given.
+// Undone ends the test unless the saga has ended with everything undone; because, if
+// given, is the step that was the reason.
 func (s *Saga[S]) Undone(because ...string) {
 	s.t.Helper()
 	s.Is(saga.Undone)
 	s.because(because)
 }
 
-// Parked ends the test unless the saga waits for an operator; because is the step
-// for which it does, if it is given.
+// Parked ends the test unless the saga waits for an operator; because, if given, is
+// the step that is the reason.
 func (s *Saga[S]) Parked(because ...string) {
 	s.t.Helper()
 	s.Is(saga.Parked)
@@ -134,10 +134,10 @@ func phase(p saga.Phase) string {
 	return p.String()
 }
 
-// Phase is that of the saga, 0 before it was started and after it was purged.
+// Phase is the saga's phase, 0 before it was started and after it was purged.
 func (s *Saga[S]) Phase() saga.Phase { return s.m.Snapshot().Phase }
 
-// State is that of the saga, as its Codec reads it back.
+// State is the saga's state, as its Codec reads it back.
 func (s *Saga[S]) State() S {
 	s.t.Helper()
 	state, err := s.m.State()

@@ -17,16 +17,16 @@ func (s *Saga[S]) Reply(step string, v any) {
 	s.answer(a.Op, "reply "+step+value(v), v)
 }
 
-// Refuse answers the attempt that is out at a Call with a no, for good: an
-// [*reqreply.Error] with that code, which says why. See [saga.Called.Rejected] for
-// which codes are none.
+// Refuse answers the attempt that is out at a Call with a rejection: an
+// [*reqreply.Error] with this code and message. See [saga.Called.Rejected] for the
+// codes that are no rejections.
 func (s *Saga[S]) Refuse(step, code, message string) {
 	s.t.Helper()
 	s.Fault(step, &reqreply.Error{Code: code, Message: message})
 }
 
-// Fail answers the attempt that is out at a Call with a failure, after which the
-// step is tried again: as a participant does that gives up.
+// Fail answers the attempt that is out at a Call as a participant does that gives up:
+// with a failure, after which the step is tried again.
 func (s *Saga[S]) Fail(step, message string) {
 	s.t.Helper()
 	s.Fault(step, &reqreply.Error{Code: string(wherry.CauseFailed), Message: message})
@@ -39,9 +39,9 @@ func (s *Saga[S]) Fault(step string, e *reqreply.Error) {
 	s.answer(a.Op, fmt.Sprintf("refuse %s: %v", step, e), e)
 }
 
-// Lose loses the request, or the answer, of the attempt that is out at a step: no
-// more comes of it, until [Saga.Late]. Time does not go on by that, see
-// [Saga.Next]. It ends the test where the saga would wait for ever.
+// Lose loses the request, or the answer, of the attempt that is out at a step: nothing
+// comes of it, until [Saga.Late]. Time does not go on by itself, see [Saga.Next]. If
+// the saga would wait for ever, Lose ends the test.
 func (s *Saga[S]) Lose(step string) {
 	s.t.Helper()
 	a := s.out(step)
@@ -52,9 +52,9 @@ func (s *Saga[S]) Lose(step string) {
 	s.say("lose " + step)
 }
 
-// Late has the answer to a Call come that [Saga.Lose] lost, or of which the saga
-// has tired: v as for [Saga.Reply], or a [*reqreply.Error]. The earliest attempt
-// that was not answered is meant.
+// Late delivers the answer to a Call that [Saga.Lose] lost, or that timed out: v is as
+// for [Saga.Reply], or a [*reqreply.Error]. It answers the earliest attempt that was
+// not answered.
 func (s *Saga[S]) Late(step string, v any) {
 	s.t.Helper()
 	name, undo := s.step(step)
@@ -119,8 +119,8 @@ func (s *Saga[S]) Advance(d time.Duration) {
 	}
 }
 
-// Next lets time go by until something is due, and that happen. It ends the test
-// where nothing will ever be due.
+// Next lets time go by until something is due, which then happens. If nothing will
+// ever be due, it ends the test.
 func (s *Saga[S]) Next() {
 	s.t.Helper()
 	at, ok := s.next()
@@ -148,8 +148,8 @@ func (s *Saga[S]) Cancel(reason string) {
 	s.Do(saga.Cancel, saga.By{Reason: reason})
 }
 
-// Do does what an operator may ask for; of by, nothing must be set. It ends the
-// test where that is refused.
+// Do applies a verb, as an operator does; by may be the zero By. It ends the test if
+// the verb is refused.
 func (s *Saga[S]) Do(verb saga.VerbName, by saga.By) {
 	s.t.Helper()
 	if err := s.Try(verb, by); err != nil {
@@ -157,7 +157,7 @@ func (s *Saga[S]) Do(verb saga.VerbName, by saga.By) {
 	}
 }
 
-// Try is Do, and returns a [*saga.VerbError] where it is refused.
+// Try is Do, but returns a [*saga.VerbError] if the verb is refused.
 func (s *Saga[S]) Try(verb saga.VerbName, by saga.By) error {
 	s.t.Helper()
 	if by.Actor == "" {
