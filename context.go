@@ -39,7 +39,6 @@ type delivery struct {
 	result  error // and what became of it
 
 	interrupted atomic.Bool  // a wait was ended by a drain
-	published   atomic.Bool  // see Published
 	rests       atomic.Int64 // on which state of owned tables, see exact.rests; 0: on none
 
 	mu      sync.Mutex
@@ -98,6 +97,24 @@ func GroupFrom(ctx context.Context) string {
 		return d.run.c.Group
 	}
 	return ""
+}
+
+// KeyFrom returns what [ByKey] orders the record in hand by, also where the
+// Consumer's Order is another one: what [Route].Key says, or its key. nil is in no
+// order, and so is what is outside of a handler.
+func KeyFrom(ctx context.Context) []byte {
+	d := deliveryFrom(ctx)
+	if d == nil {
+		return nil
+	}
+	r := d.record
+	if d.hop != nil {
+		r = d.hop
+	}
+	if key := d.run.routes[d.partition.topic].Key; key != nil {
+		return key(r)
+	}
+	return r.Key
 }
 
 // Outcome returns how often the handler itself was called for the record in

@@ -3,6 +3,7 @@ package wherry_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -19,10 +20,20 @@ import (
 )
 
 // A record that came back from its delay topic was done, the next one of its key
-// was handled, and then both were rolled back, for a neighbour whose output was
-// refused: that the first was done is forgotten with it.
+// was sent, and then the first was rolled back, for a neighbour whose output was
+// refused: the next one does not overtake it, whether it rests on the table or not.
 func TestExactlyOnce_TheOrderOfKeysOverDelayTopicsOutlivesARollback(t *testing.T) {
 	t.Parallel()
+	for _, rests := range []bool{true, false} {
+		t.Run(fmt.Sprint("rests on the table ", rests), func(t *testing.T) {
+			t.Parallel()
+			orderOverRollback(t, rests)
+		})
+	}
+}
+
+func orderOverRollback(t *testing.T, rests bool) {
+	t.Helper()
 	kafkatest.Test(t, []string{"order.placed:1", "counted:1", "dead:1"}, func(t *testing.T, k *kafkatest.Cluster) {
 		k.Create(t, kafkatest.Topic{Name: "small", Partitions: 1, Config: map[string]string{"max.message.bytes": "1000"}})
 		c := exactly(k.Client(t, kgo.ClientID("first")), wherry.ByKey)
@@ -42,6 +53,8 @@ func TestExactlyOnce_TheOrderOfKeysOverDelayTopicsOutlivesARollback(t *testing.T
 				return errors.New("not yet")
 			case o.ID == "fails":
 				time.Sleep(20 * time.Millisecond)
+			case !rests:
+				return counted.Publish(ctx, o.ID, count{2})
 			}
 			key := string(wherry.RecordFrom(ctx).Key)
 			n, _, err := counts.Get(ctx, key)

@@ -44,6 +44,7 @@ func (x *exact) plan(m member, which []*partition, entries []*entry) *plan {
 			id, seen := p.id, p.changes
 			ours := p.placed && p.member == m.id && !p.lane.WasCut()
 			r.mu.Unlock()
+			delete(pl.offsets, p.topicPartition) // of the last round: it may have been taken away since
 			if !ours {
 				continue
 			}
@@ -57,7 +58,6 @@ func (x *exact) plan(m member, which []*partition, entries []*entry) *plan {
 				entries = x.without(entries, p, found.Fits)
 				break
 			}
-			delete(pl.offsets, p.topicPartition)
 			if found.Low.Offset >= 0 {
 				at := position{Mark: found.Low, topic: id, finished: found.Set, changes: found.Changes}
 				if planted.Is(planted.NoMetadata) {

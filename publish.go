@@ -205,12 +205,16 @@ func (s *stage) add(ctx context.Context, records []*kgo.Record, writes *delivery
 }
 
 // carry gives r the values of ctx (the trace) without its end: kgo drops what
-// is buffered under a context that ended.
+// is buffered under a context that ended. Its marks stay.
 func carry(ctx context.Context, r *kgo.Record) {
 	p, marked := client.Marked(r)
+	last := client.IsLast(r)
 	r.Context = context.WithoutCancel(ctx)
 	if marked {
 		client.ToPartition(r, p)
+	}
+	if last {
+		client.Last(r)
 	}
 }
 

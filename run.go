@@ -60,7 +60,7 @@ type run struct {
 	progress   chan struct{} // a record finished
 	told       atomic.Bool   // something is in progress, or soon is
 	room       chan struct{} // a lane is no longer full
-	resend     resend        // outputs that failed for another's sake
+	resend     resend        // outputs that failed for another's sake, and those that come last
 	remade     client.Remade
 	committing chan struct{} // holds one token: whoever has it may commit
 	joined     sync.Once

@@ -73,17 +73,6 @@ func Interrupted(ctx context.Context) bool {
 	return d != nil && (d.Err() != nil || d.interrupted.Load())
 }
 
-// Published reports whether the chain of policies has returned nil for the record
-// in hand, and what was staged for it is on its way: what is staged for another
-// record from now on comes after it, and sees what it wrote to owned tables. A
-// policy that lets others go when a record is done asks before it does, of the
-// context that it was given for that record. Exactly once, all of it may still be
-// rolled back: see Interrupted.
-func Published(ctx context.Context) bool {
-	d := deliveryFrom(ctx)
-	return d != nil && d.published.Load()
-}
-
 // WaitError says that a record cannot wait in hand for so long.
 type WaitError struct {
 	Wait    time.Duration // the wait that was asked for

@@ -3,6 +3,7 @@ package wherry
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -82,7 +83,6 @@ func (r *run) finish(ctx context.Context, p *partition, d *delivery, it *lane.It
 	default:
 		r.produce(ctx, p.topicPartition, d, it, outputs)
 	}
-	d.published.Store(true)
 }
 
 // cannot ends the run with a record that could not be handled.
@@ -108,10 +108,21 @@ func origin(hop Hop, rec *kgo.Record) (r *kgo.Record, err error) {
 
 // produce sends the outputs of a record, which ends when all are decided.
 func (r *run) produce(ctx context.Context, tp topicPartition, d *delivery, it *lane.Item, outputs []*kgo.Record) {
-	f := &flight{run: r, ctx: ctx, tp: tp, by: d, it: it, left: len(outputs)}
-	for _, out := range outputs {
-		f.send(out, false)
+	f := &flight{run: r, ctx: ctx, tp: tp, by: d, it: it}
+	if slices.ContainsFunc(outputs, client.IsLast) {
+		var before []*kgo.Record
+		for _, out := range outputs {
+			if client.IsLast(out) {
+				f.last = append(f.last, out)
+			} else {
+				before = append(before, out)
+			}
+		}
+		if outputs = before; len(before) == 0 {
+			outputs, f.last = f.last, nil
+		}
 	}
+	f.sendAll(outputs)
 }
 
 // flight is the outputs of a record on their way to the brokers.
@@ -124,8 +135,16 @@ type flight struct {
 
 	mu      sync.Mutex
 	left    int
+	last    []*kgo.Record // sent when all before are acknowledged
 	refused *OutputError
 	undone  bool
+}
+
+func (f *flight) sendAll(outputs []*kgo.Record) {
+	f.left = len(outputs) // nobody else has f now
+	for _, out := range outputs {
+		f.send(out, false)
+	}
 }
 
 // send sends an output; again says that its topic was found to be made anew.
@@ -198,6 +217,10 @@ func (f *flight) decided(out *kgo.Record, err error) {
 	f.mu.Unlock()
 	switch {
 	case left > 0:
+	case f.last != nil && !f.undone && f.refused == nil:
+		last := f.last
+		f.last = nil
+		f.run.resend.push(func() { f.sendAll(last) })
 	case f.undone:
 		f.it.Drop()
 	case f.refused == nil:

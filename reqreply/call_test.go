@@ -3,6 +3,7 @@ package reqreply_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -116,14 +117,16 @@ func TestHundredsOfCallersShareTwoPartitions(t *testing.T) {
 		callers[i] = &reqreply.Caller{Client: lent}
 		kafkatest.Run(t, kafkatest.RunFunc(callers[i].Run))
 	}
-	ctx := within(t, 4*patience)
+	patient := getUser
+	patient.Timeout = 4 * patience // each reply comes to a hundred and fifty Callers
+	ctx := within(t, patient.Timeout)
 	var all sync.WaitGroup
 	failures := make(chan error, n)
 	for i, c := range callers {
 		all.Go(func() {
 			for range 3 {
 				id := fmt.Sprint("u", i)
-				if u, err := getUser.Call(ctx, c, id); err != nil || u.ID != id {
+				if u, err := patient.Call(ctx, c, id); err != nil || u.ID != id {
 					failures <- fmt.Errorf("%s: %v, %w", id, u, err)
 					return
 				}
@@ -132,9 +135,11 @@ func TestHundredsOfCallersShareTwoPartitions(t *testing.T) {
 	}
 	all.Wait()
 	close(failures)
+	var errs []error
 	for err := range failures {
-		require.NoError(t, err)
+		errs = append(errs, err)
 	}
+	require.NoError(t, errors.Join(errs...), "%d of %d", len(errs), n)
 	var others uint64
 	for _, c := range callers {
 		s := c.Status()

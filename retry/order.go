@@ -11,15 +11,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/wherry-go/wherry"
+	"github.com/wherry-go/wherry/internal/client"
 )
 
 // How the order of a key is kept.
 //
 // A record that fails, and one that must wait for it, gets a ticket: a record
 // of the keys topic <topic>.<group>.retry.keys, by its partition and offset.
-// It is staged with each hop and deleted, by a tombstone staged with the
-// outputs, when the record is done or given up. A record waits while a ticket
-// of its key, of its partition and of a smaller offset is known.
+// It is staged with each hop and deleted when the record is done or given up, by
+// a tombstone that is sent when the outputs are acknowledged. A record waits
+// while a ticket of its key, of its partition and of a smaller offset is known.
 //
 // Everybody who decides knows all such tickets:
 //
@@ -35,17 +36,24 @@ import (
 //
 // Nobody else decides: a record that has failed is the first of its line and
 // waits for none, and one that waits for another and went by way of a longer
-// delay comes home before it is decided. To hear late that a record is done
-// costs one more round.
+// delay comes home before it is decided.
+//
+// That a record is done is known at once to the lane that has handled it, which
+// keeps the order of its key by itself. All others, of this process too, learn it
+// from the tombstone: before, its outputs may not have been sent, or be rolled
+// back. To hear late costs one more round.
 
 // lineUp finds the record's place in the queue, if the order of its key is kept.
-func (v *visit) lineUp(q *queue) {
-	if q == nil || v.r.Key == nil {
+func (v *visit) lineUp(ctx context.Context, q *queue) {
+	if q == nil {
+		return
+	}
+	if v.key = wherry.KeyFrom(ctx); v.key == nil {
 		return
 	}
 	v.queue, v.at = q, place{v.trip.partition, v.trip.offset}
 	if v.hop != nil || !q.empty() {
-		v.line = line{v.at.partition, hashKey(v.r.Key)}
+		v.line = line{v.at.partition, hashKey(v.key)}
 	}
 }
 
@@ -68,7 +76,7 @@ func (v *visit) wait(ctx context.Context) (waits bool, err error) {
 	if v.hop != nil && v.hop.label != home.label {
 		return true, v.stage(ctx, home, v.trip, v.began, time.Time{})
 	}
-	due, waits := v.queue.ahead(v.line, v.at.offset)
+	due, waits := v.queue.ahead(v.line, v.at.offset, v.lane())
 	if !waits {
 		return false, nil
 	}
@@ -87,7 +95,7 @@ func (v *visit) publish(ctx context.Context, out *kgo.Record, t trip) error {
 		return wherry.Publish(ctx, out)
 	}
 	if v.line.key == "" {
-		v.line = line{v.at.partition, hashKey(v.r.Key)}
+		v.line = line{v.at.partition, hashKey(v.key)}
 	}
 	content := ticket{Key: v.line.key}
 	if t.round > 0 {
@@ -102,7 +110,7 @@ func (v *visit) publish(ctx context.Context, out *kgo.Record, t trip) error {
 	if err := wherry.Publish(ctx, out, &kgo.Record{Topic: v.keys(), Key: []byte(v.at.String()), Value: value}); err != nil {
 		return err
 	}
-	v.queue.note(v.at, v.line, note{waits: true, due: content.Due, void: func() bool { return wherry.Interrupted(ctx) }})
+	v.queue.note(v.at, v.line, note{waits: true, due: content.Due, lane: v.lane(), void: func() bool { return wherry.Interrupted(ctx) }})
 	return nil
 }
 
@@ -114,14 +122,22 @@ func (v *visit) leave(ctx context.Context) error {
 	if known, _ := v.queue.known(v.at); !known && v.hop == nil {
 		return nil
 	}
-	if err := wherry.Publish(ctx, &kgo.Record{Topic: v.keys(), Key: []byte(v.at.String())}); err != nil {
+	end := &kgo.Record{Topic: v.keys(), Key: []byte(v.at.String())}
+	client.Last(end) // others may be in another process, and go on when they read it
+	if err := wherry.Publish(ctx, end); err != nil {
 		return err
 	}
-	v.queue.note(v.at, v.line, note{
-		void: func() bool { return wherry.Interrupted(ctx) },
-		out:  func() bool { return wherry.Published(ctx) },
-	})
+	v.queue.note(v.at, v.line, note{lane: v.lane(), void: func() bool { return wherry.Interrupted(ctx) }})
 	return nil
+}
+
+// lane names the lane of the record, among those of its partition's number: the
+// delay topic that it came by, "" for its own topic.
+func (v *visit) lane() string {
+	if v.hop == nil {
+		return ""
+	}
+	return v.hop.name
 }
 
 func (v *visit) keys() string { return v.name(v.trip.topic, v.trip.group, "keys") }

@@ -91,9 +91,10 @@ type note struct {
 	// staged may not have been sent, and its record comes again; whoever gets
 	// its partition has what was sent in its table.
 	void func() bool
-	// out reports, of an end, whether the record's outputs are on their way. Until
-	// then it is not over: what another lane handles meanwhile could come before it.
-	out func() bool
+	// lane is whose lane has staged it. To others the record is over when the keys
+	// topic says so: its outputs may not have been sent before, or be rolled back,
+	// and what another lane handles meanwhile could come before them.
+	lane string
 }
 
 func newQueue(expiry time.Duration) *queue {
@@ -226,9 +227,9 @@ func (q *queue) known(at place) (known, stored bool) {
 	return true, e.stored && fresh
 }
 
-// ahead returns the first record of a line that waits and comes before offset:
-// when it is tried again, and whether there is one.
-func (q *queue) ahead(ln line, offset int64) (due time.Time, waits bool) {
+// ahead returns the first record of a line that waits and comes before offset, as
+// a lane sees it: when it is tried again, and whether there is one.
+func (q *queue) ahead(ln line, offset int64, lane string) (due time.Time, waits bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	first := offset
@@ -236,7 +237,7 @@ func (q *queue) ahead(ln line, offset int64) (due time.Time, waits bool) {
 		if o >= first {
 			continue
 		}
-		if d, ok := q.waits(e); ok {
+		if d, ok := q.waits(e, lane); ok {
 			due, first = d, o
 		}
 		q.tidy(place{ln.partition, o}, e)
@@ -245,12 +246,12 @@ func (q *queue) ahead(ln line, offset int64) (due time.Time, waits bool) {
 }
 
 // waits reports whether a record waits, and until when.
-func (q *queue) waits(e *entry) (due time.Time, waits bool) {
+func (q *queue) waits(e *entry, lane string) (due time.Time, waits bool) {
 	for len(e.notes) > 0 {
 		switch last := e.notes[len(e.notes)-1]; {
 		case last.void():
 			e.notes = e.notes[:len(e.notes)-1]
-		case !last.waits && !last.out():
+		case !last.waits && last.lane != lane:
 			return time.Time{}, true // it is being done
 		default:
 			return last.due, last.waits

@@ -18,6 +18,9 @@ type bench struct {
 
 var testLine = line{3, "k"}
 
+// home is the lane that stages and asks, where the test does not say another.
+const home = "home"
+
 func at(offset int64) place { return place{3, offset} }
 
 func row(offset int64, value []byte) *kgo.Record {
@@ -35,19 +38,19 @@ func (b bench) ends(offset int64) { b.q.OnFetchRecordUnbuffered(row(offset, nil)
 
 func (b bench) stage(offset int64, waits bool) (cut *bool) {
 	cut = new(bool)
-	b.q.note(at(offset), testLine, note{waits: waits, void: func() bool { return *cut }, out: func() bool { return true }})
+	b.q.note(at(offset), testLine, note{waits: waits, lane: home, void: func() bool { return *cut }})
 	return cut
 }
 
 func (b bench) free(offset int64) {
 	b.t.Helper()
-	_, waits := b.q.ahead(testLine, offset)
+	_, waits := b.q.ahead(testLine, offset, home)
 	require.False(b.t, waits)
 }
 
 func (b bench) held(offset int64) {
 	b.t.Helper()
-	_, waits := b.q.ahead(testLine, offset)
+	_, waits := b.q.ahead(testLine, offset, home)
 	require.True(b.t, waits)
 }
 
@@ -63,9 +66,9 @@ func TestQueue(t *testing.T) {
 		},
 		"other keys and partitions do not": func(b bench) {
 			b.arrives(5)
-			_, waits := b.q.ahead(line{3, "other"}, 9)
+			_, waits := b.q.ahead(line{3, "other"}, 9, home)
 			require.False(b.t, waits)
-			_, waits = b.q.ahead(line{4, "k"}, 9)
+			_, waits = b.q.ahead(line{4, "k"}, 9, home)
 			require.False(b.t, waits)
 		},
 		"what was staged counts at once": func(b bench) {
@@ -73,6 +76,27 @@ func TestQueue(t *testing.T) {
 			b.held(6)
 			b.stage(5, false)
 			b.free(6)
+		},
+		"an end counts for its own lane, and for others when it arrives": func(b bench) {
+			b.arrives(5)
+			b.stage(5, false)
+			b.free(6)
+			due, waits := b.q.ahead(testLine, 6, "another")
+			require.True(b.t, waits)
+			require.Zero(b.t, due)
+			b.ends(5)
+			_, waits = b.q.ahead(testLine, 6, "another")
+			require.False(b.t, waits)
+		},
+		"an end whose work was cut short counts for none": func(b bench) {
+			b.q.note(at(5), testLine, note{waits: true, due: time.Unix(5, 0), void: func() bool { return false }})
+			cut := b.stage(5, false)
+			*cut = true
+			for _, lane := range []string{home, "another"} {
+				due, waits := b.q.ahead(testLine, 6, lane)
+				require.True(b.t, waits, "it is handled again")
+				require.Equal(b.t, time.Unix(5, 0), due)
+			}
 		},
 		"an end counts though an older ticket arrives after it": func(b bench) {
 			b.stage(5, true)
@@ -194,26 +218,7 @@ func TestQueue_TheFirstOfTheLineSaysHowLong(t *testing.T) {
 	for offset := int64(9); offset > 4; offset-- {
 		q.note(at(offset), testLine, note{waits: true, due: due.Add(time.Duration(offset)), void: func() bool { return false }})
 	}
-	got, waits := q.ahead(testLine, 8)
+	got, waits := q.ahead(testLine, 8, home)
 	require.True(t, waits)
 	require.Equal(t, due.Add(5), got)
-}
-
-// A record is over when its outputs are on their way, not when its end is staged:
-// another lane could hand over the outputs of one behind it before.
-func TestQueue_AnEndCountsWhenTheRecordsOutputsAreOnTheirWay(t *testing.T) {
-	t.Parallel()
-	q, out, cut := newQueue(0), false, false
-	never := func() bool { return false }
-	q.note(at(1), testLine, note{waits: true, due: time.Unix(5, 0), void: never})
-	q.note(at(1), testLine, note{void: func() bool { return cut }, out: func() bool { return out }})
-	_, waits := q.ahead(testLine, 2)
-	require.True(t, waits)
-	out = true
-	_, waits = q.ahead(testLine, 2)
-	require.False(t, waits)
-	cut = true
-	due, waits := q.ahead(testLine, 2)
-	require.True(t, waits, "it is handled again")
-	require.Equal(t, time.Unix(5, 0), due)
 }

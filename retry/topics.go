@@ -108,7 +108,7 @@ func (t Topics) Wrap(next wherry.Handler) wherry.Handler {
 				v.trip, v.hop = t, &h
 			}
 		}
-		v.lineUp(run.queues[v.trip.topic])
+		v.lineUp(ctx, run.queues[v.trip.topic])
 		return v.handle(ctx, next)
 	}
 }
@@ -124,6 +124,7 @@ type visit struct {
 	began time.Time
 
 	// With KeepOrder and a key, else nil and zero.
+	key   []byte
 	queue *queue
 	at    place
 	line  line // zero until it is asked for
