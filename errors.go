@@ -3,6 +3,7 @@ package wherry
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -43,10 +44,14 @@ func (e *RecordError) Error() string {
 	if e.Topic != "" {
 		at = fmt.Sprintf("record %s/%d@%d: ", e.Topic, e.Partition, e.Offset)
 	}
-	if e.Attempts > 1 {
-		return fmt.Sprintf("%s%s after %d attempts: %v", at, e.Cause, e.Attempts, e.Err)
+	text := fmt.Sprint(e.Err)
+	if e.Cause == CausePanic {
+		text = strings.TrimPrefix(text, "panic: ") // says the Cause
 	}
-	return fmt.Sprintf("%s%s: %v", at, e.Cause, e.Err)
+	if e.Attempts > 1 {
+		return fmt.Sprintf("%s%s after %d attempts: %s", at, e.Cause, e.Attempts, text)
+	}
+	return fmt.Sprintf("%s%s: %s", at, e.Cause, text)
 }
 
 // Unwrap returns what the handler returned.

@@ -28,8 +28,10 @@ type act struct {
 	// outcomes are the events that end an emission; without any it is done when
 	// it is sent.
 	outcomes []outcome
-	// missing are the outcomes that are nil, for the linter.
+	// missing are the outcomes that are nil, and lacks is the function that is,
+	// for the linter.
 	missing int
+	lacks   string
 	// do and apply are those of local steps; apply may be nil.
 	do    func(ctx context.Context, s any) (any, error)
 	apply func(s, result any)
@@ -86,7 +88,8 @@ func (c Called[S]) Rejected(f func(*reqreply.Error) bool) Called[S] {
 // count: how long an answer may take is the Step's Timeout, not m's.
 func Call[S, Req, Resp any](m reqreply.Method[Req, Resp], build func(S) Req, apply func(*S, Resp)) Called[S] {
 	return Called[S]{act{
-		kind: actCall, topic: m.Topic, profile: m.Profile, rejects: isRejection,
+		lacks: lacks("build", build == nil),
+		kind:  actCall, topic: m.Topic, profile: m.Profile, rejects: isRejection,
 		request: func(s any) (*kgo.Record, error) { return m.Request(context.Background(), build(*s.(*S))) },
 		reply: func(s any, r *kgo.Record) error {
 			resp, err := m.Reply(r)
@@ -132,7 +135,7 @@ func (e Emission[S]) Key(key func(S) string) Emission[S] {
 // key is the saga's id, unless [Emission.Key] says otherwise.
 func Emit[S, T any](e wherry.Event[T], build func(S) T, outcomes ...Outcome[S]) Emission[S] {
 	a := Await(outcomes...).act
-	a.topic, a.hand = e.Topic, typesOfEvent(e)
+	a.topic, a.hand, a.lacks = e.Topic, typesOfEvent(e), lacks("build", build == nil)
 	a.request = func(s any) (*kgo.Record, error) { return e.Record("", build(*s.(*S))) }
 	return Emission[S]{a}
 }
@@ -234,9 +237,10 @@ func correlation[T any](e wherry.Event[T], by func(T) string) func(r *kgo.Record
 // Only apply changes the state; it is called by one goroutine and must be pure.
 func Local[S, R any](do func(ctx context.Context, s S) (R, error), apply func(*S, R)) Action[S] {
 	a := act{
-		kind: actLocal,
-		do:   func(ctx context.Context, s any) (any, error) { return do(ctx, *s.(*S)) },
-		hand: types{fits: fits[R]},
+		lacks: lacks("do", do == nil),
+		kind:  actLocal,
+		do:    func(ctx context.Context, s any) (any, error) { return do(ctx, *s.(*S)) },
+		hand:  types{fits: fits[R]},
 	}
 	if apply != nil {
 		a.apply = func(s, result any) {
@@ -249,7 +253,18 @@ func Local[S, R any](do func(ctx context.Context, s S) (R, error), apply func(*S
 
 // Do is a [Local] without a result.
 func Do[S any](do func(ctx context.Context, s S) error) Action[S] {
+	if do == nil {
+		return Local[S, struct{}](nil, nil)
+	}
 	return Local[S](func(ctx context.Context, s S) (struct{}, error) { return struct{}{}, do(ctx, s) }, nil)
+}
+
+// lacks names a function that is nil.
+func lacks(name string, is bool) string {
+	if is {
+		return name
+	}
+	return ""
 }
 
 type local[S any] struct{ act act }
@@ -265,6 +280,7 @@ type trigger struct {
 	id    func(r *kgo.Record) (string, error)
 	first func(r *kgo.Record) (any, error) // a *S
 	by    bool                             // whether the id is taken from the value
+	lacks string                           // the function that is nil
 }
 
 // Started is a [Trigger] of events of type T.
@@ -298,7 +314,7 @@ func (t Started[S, T]) From(p wherry.Position) Started[S, T] {
 
 func (t Started[S, T]) trigger(*S) trigger {
 	return trigger{
-		topic: t.event.Topic, from: t.from, id: correlation(t.event, t.by), by: t.by != nil,
+		topic: t.event.Topic, from: t.from, id: correlation(t.event, t.by), by: t.by != nil, lacks: lacks("first", t.first == nil),
 		first: func(r *kgo.Record) (any, error) {
 			v, err := t.event.Decode(r)
 			if err != nil {

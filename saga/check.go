@@ -106,6 +106,7 @@ func (c *check) triggers() {
 	seen := map[string]bool{}
 	for _, t := range c.p.triggers {
 		c.fault(t.topic == "", "a trigger has no topic")
+		c.fault(t.lacks != "", "the trigger of topic %q: its function %s is nil", t.topic, t.lacks)
 		c.fault(seen[t.topic] && t.topic != "", "two triggers have the topic %s", t.topic)
 		seen[t.topic] = true
 	}
@@ -144,6 +145,7 @@ func (c *check) step(i int, pivot bool) {
 func (c *check) act(at string, a act) {
 	c.fault((a.kind == actCall || a.kind == actEmit && a.request != nil) && a.topic == "", "%s has no topic", at)
 	c.fault(a.missing > 0, "%s: an outcome is nil", at)
+	c.fault(a.lacks != "", "%s: its function %s is nil", at, a.lacks)
 	c.fault(a.awaits() && len(a.outcomes) == 0 && a.missing == 0, "%s awaits nothing", at)
 	good := a.kind != actEmit || len(a.outcomes) == 0
 	topics := map[string]bool{}

@@ -42,6 +42,11 @@ func TestS32_EachFaultIsNamed(t *testing.T) {
 		"no steps":                   {func(d *Definition[order]) { d.Steps = nil }, "it has no Steps"},
 		"a nil trigger":              {func(d *Definition[order]) { d.Start = []Trigger[order]{nil} }, "trigger 0 is nil"},
 		"a trigger without a topic":  {func(d *Definition[order]) { d.Start = []Trigger[order]{Started[order, string]{}} }, "a trigger has no topic"},
+		"a trigger without first":    {func(d *Definition[order]) { d.Start = []Trigger[order]{On[order](event{Topic: "placed"}, nil)} }, `the trigger of topic "placed": its function first is nil`},
+		"a call without build":       {b(func(s *Step[order]) { s.Do = Call[order](method{Topic: "b"}, nil, nil) }), `step "b": its function build is nil`},
+		"an event without build":     {b(func(s *Step[order]) { s.Do = Emit[order](event{Topic: "told"}, nil) }), `step "b": its function build is nil`},
+		"a local one without do":     {b(func(s *Step[order]) { s.Do = Local[order, string](nil, nil) }), `step "b": its function do is nil`},
+		"an undo without do":         {b(func(s *Step[order]) { s.Undo = Do[order](nil) }), `step "b": its Undo: its function do is nil`},
 		"two triggers of one topic":  {func(d *Definition[order]) { d.Start = []Trigger[order]{placed, placed} }, "two triggers have the topic placed"},
 		"a trigger that is awaited": {func(d *Definition[order]) {
 			d.Start = []Trigger[order]{placed}

@@ -217,3 +217,19 @@ func TestS33_ASignalThatIsAboutAnotherSagaIsAnError(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 2, s.Total)
 }
+
+// The answer to the verb that ended a saga was lost.
+func TestS35_AVerbThatEndedTheSagaIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	kafkatest.Test(t, tripTopics, func(t *testing.T, k *kafkatest.Cluster) {
+		e := engine(t, k, trip(saga.Step[order]{Name: "pay", NoUndo: true, Do: saga.Await[order](saga.Success(tripPaid, func(*order, order) {}))}))
+		kafkatest.Run(t, e)
+		require.NoError(t, e.Start(t.Context(), "o-1", order{}))
+		by := ada
+		by.ID = "ticket-7"
+		require.NoError(t, e.Skip(t.Context(), "o-1", by))
+		require.NoError(t, e.Skip(t.Context(), "o-1", by))
+		by.ID = "ticket-8"
+		require.ErrorContains(t, e.Skip(t.Context(), "o-1", by), "has ended")
+	})
+}

@@ -133,7 +133,7 @@ func ExampleEverything() {
 		Replies: map[string]any{"hotel": Booking{"h-7"}, "flight": Booking{"f-1"}},
 	})
 	// Output:
-	// sagatest: the saga is quarantined: trip.saga.inbox/0@2: panic: panic: cancelling a flight without a number
+	// sagatest: the saga is quarantined: trip.saga.inbox/0@2: panic: cancelling a flight without a number
 	// with flight lost
 	//
 	// saga trip, version 1, "o-1"
@@ -147,5 +147,5 @@ func ExampleEverything() {
 	//      +0s  lose flight
 	//     +10s  time
 	//             timed out flight
-	//             quarantined: trip.saga.inbox/0@2: panic: panic: cancelling a flight without a number
+	//             quarantined: trip.saga.inbox/0@2: panic: cancelling a flight without a number
 }
