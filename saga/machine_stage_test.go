@@ -2,6 +2,7 @@ package saga
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -338,6 +339,46 @@ func TestS19_WhatWasPerhapsDoneBeforeACrashIsUndone(t *testing.T) {
 	pl.ran("b", nil)
 	pl.ran("c", wherry.Permanent(errDown))
 	require.Equal(t, []string{"b", "a"}, undone(pl), "a success is one")
+}
+
+// The same, where the first to handle it again is a process that has no code for
+// it: what it parks is in doubt when there is code again, and is undone if the saga
+// is refused or cancelled then.
+func TestS19_DoubtOutlivesAProcessWithoutTheCode(t *testing.T) {
+	t.Parallel()
+	for _, again := range []bool{false, true} {
+		for _, cancel := range []bool{false, true} {
+			t.Run(fmt.Sprintf("handled before %v, cancelled %v", again, cancel), func(t *testing.T) {
+				t.Parallel()
+				pl := newPlay(t, saga(localStep("a"), localStep("b"), localStep("c"), with(localStep("d"), func(s *Step[order]) { s.Durable = true })))
+				pl.start()
+				pl.ran("a", nil)
+				p := pl.p
+				pl.p, pl.e.again = nil, again
+				pl.do(input{kind: inTick})
+				pl.p, pl.e.again = p, false
+				decoded, err := decodeInstance(pl.in.id, encodeInstance(pl.in))
+				require.NoError(t, err)
+				require.Equal(t, again, decoded.haunted)
+				if cancel {
+					pl.verb(Cancel, "")
+				}
+				if pl.in.phase != Undoing {
+					pl.do(input{kind: inTick})
+					pl.ran("b", wherry.Permanent(errDown))
+				}
+				var undone []string
+				for pl.in.phase == Undoing {
+					for _, e := range pl.do(input{kind: inGo}) {
+						undone = append(undone, e.op.Step)
+						pl.ran(e.op.Step, nil)
+					}
+				}
+				require.Equal(t, Undone, pl.in.phase)
+				require.Equal(t, map[bool][]string{false: {"a"}, true: {"c", "b", "a"}}[again], undone)
+			})
+		}
+	}
 }
 
 func TestS19_ALocalPivotWaitsForWhatWasBeforeIt(t *testing.T) {
