@@ -69,19 +69,15 @@ func (m *machine) hauntAll() {
 		return
 	}
 	m.in.haunted = false
-	for s := m.in.stage; s < len(m.p.stages) && len(m.in.steps) > 0 && !m.undoing(); s++ {
-		for _, i := range m.p.stages[s].steps {
-			ps, st := &m.p.steps[i], &m.in.steps[i]
-			switch {
-			case ps.do.kind != actLocal || ps.durable:
-				if s > m.in.stage {
-					return
-				}
-			case st.status == stepWaiting || st.status == stepDoing || st.status == stepBetween:
-				st.doubt = true
-			}
-		}
+	if len(m.in.steps) == 0 || m.undoing() || m.in.stage >= len(m.p.stages) {
+		return
 	}
+	for _, i := range m.p.stages[m.in.stage].steps {
+		ps, st := &m.p.steps[i], &m.in.steps[i]
+		open := st.status == stepWaiting || st.status == stepDoing || st.status == stepBetween
+		st.doubt = st.doubt || open && ps.do.kind == actLocal && !ps.durable
+	}
+	m.hauntFrom(m.in.stage + 1)
 }
 
 // keptWithoutCode reports whether what waits is for a step in hand: a reply, or an

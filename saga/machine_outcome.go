@@ -96,14 +96,19 @@ func (m *machine) haunt(i int) {
 		return
 	}
 	m.in.steps[i].doubt = true
-	for _, st := range m.p.stages[m.p.steps[i].stage+1:] {
-		for _, j := range st.steps {
-			if m.p.steps[j].do.kind != actLocal || m.p.steps[j].durable {
-				return
-			}
+	m.hauntFrom(m.p.steps[i].stage + 1)
+}
+
+// hauntFrom casts doubt on the local steps of a stage and of those after it, up to
+// the first that surely waits for a commit. What has a When may have been skipped.
+func (m *machine) hauntFrom(stage int) {
+	waits := func(i int) bool { return m.p.steps[i].do.kind != actLocal || m.p.steps[i].durable }
+	for _, st := range m.p.stages[stage:] {
+		if st.when == nil && slices.ContainsFunc(st.steps, func(i int) bool { return waits(i) && m.p.steps[i].when == nil }) {
+			return
 		}
-		for _, j := range st.steps {
-			m.in.steps[j].doubt = true
+		for _, i := range st.steps {
+			m.in.steps[i].doubt = m.in.steps[i].doubt || !waits(i)
 		}
 	}
 }

@@ -381,6 +381,26 @@ func TestS19_DoubtOutlivesAProcessWithoutTheCode(t *testing.T) {
 	}
 }
 
+// And where a step that would have waited for the commit was left out before the
+// crash, what came after it too.
+func TestS19_WhatWasPerhapsDoneBehindAStepThatIsLeftOutIsUndone(t *testing.T) {
+	t.Parallel()
+	asks := with(step("b"), func(s *Step[order]) { s.When = func(order) bool { return false } })
+	pl := newPlay(t, saga(localStep("a"), asks, localStep("c"), step("d"), localStep("e")))
+	pl.start()
+	pl.e.again = true
+	pl.ran("a", wherry.Permanent(errDown))
+	var undone []string
+	for pl.e.again = false; pl.in.phase == Undoing; {
+		for _, e := range pl.do(input{kind: inGo}) {
+			undone = append(undone, e.op.Step)
+			pl.ran(e.op.Step, nil)
+		}
+	}
+	require.Equal(t, Undone, pl.in.phase)
+	require.Equal(t, []string{"c", "a"}, undone, "but not what came after one that has no When")
+}
+
 func TestS19_ALocalPivotWaitsForWhatWasBeforeIt(t *testing.T) {
 	t.Parallel()
 	p := Step[order]{Name: "p", Do: Do(nothing), Pivot: true}
