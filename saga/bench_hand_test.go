@@ -22,7 +22,7 @@ import (
 // starts a saga twice that it is sent twice, and knows nothing after a restart.
 func byHand(b *testing.B, k *kafkatest.Cluster, steps []func(context.Context, order) error, ended *atomic.Int64) {
 	b.Helper()
-	const size = 180 // of an ended saga of SagasLocal in the state topic, key and value
+	const size = 120 // of an ended saga of SagasLocal in the state topic, key and value
 	ctx, stop := context.WithCancel(context.Background())
 	s, err := kgo.NewGroupTransactSession(append(slices.Clone(k.Opts()),
 		kgo.ConsumerGroup("hand"), kgo.ConsumeTopics("inbox"), kgo.TransactionalID("hand"),
