@@ -95,6 +95,9 @@ func (w *world) next(i input, words string) called {
 		w.fatal("the machine: %v", err)
 	}
 	w.pl.in = in
+	for i := range in.steps { // what is handled again for another reason, a cancel say, does so too
+		w.steps[i].haunted = w.steps[i].haunted || w.pl.e.again && in.steps[i].doubt && w.pl.p.steps[i].do.kind == actLocal
+	}
 	c := called{i: i, words: words, fails: fails}
 	n := int(in.moves - moves)
 	if n > len(in.history) {
