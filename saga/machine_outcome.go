@@ -100,15 +100,21 @@ func (m *machine) haunt(i int) {
 }
 
 // hauntFrom casts doubt on the local steps of a stage and of those after it, up to
-// the first that surely waits for a commit. What has a When may have been skipped.
+// the first that surely waited for a commit: none begins beside what is sent, and
+// none after one that is Durable. What has a When may have been left out.
 func (m *machine) hauntFrom(stage int) {
-	waits := func(i int) bool { return m.p.steps[i].do.kind != actLocal || m.p.steps[i].durable }
 	for _, st := range m.p.stages[stage:] {
-		if st.when == nil && slices.ContainsFunc(st.steps, func(i int) bool { return waits(i) && m.p.steps[i].when == nil }) {
+		surely := func(is func(*planStep) bool) bool {
+			return st.when == nil && slices.ContainsFunc(st.steps, func(i int) bool { return m.p.steps[i].when == nil && is(&m.p.steps[i]) })
+		}
+		if surely(func(ps *planStep) bool { return ps.do.kind != actLocal }) {
 			return
 		}
 		for _, i := range st.steps {
-			m.in.steps[i].doubt = m.in.steps[i].doubt || !waits(i)
+			m.in.steps[i].doubt = m.in.steps[i].doubt || m.p.steps[i].do.kind == actLocal && !m.p.steps[i].durable
+		}
+		if surely(func(ps *planStep) bool { return ps.durable }) {
+			return
 		}
 	}
 }

@@ -401,6 +401,25 @@ func TestS19_WhatWasPerhapsDoneBehindAStepThatIsLeftOutIsUndone(t *testing.T) {
 	require.Equal(t, []string{"c", "a"}, undone, "but not what came after one that has no When")
 }
 
+// A Durable step waits for the commit, and its siblings do not.
+func TestS19_WhatWasPerhapsDoneBesideADurableStepIsUndone(t *testing.T) {
+	t.Parallel()
+	durable := with(localStep("b"), func(s *Step[order]) { s.Durable = true })
+	pl := newPlay(t, saga(localStep("a"), Step[order]{Name: "g", Parallel: []Step[order]{durable, localStep("c")}}, localStep("d")))
+	pl.start()
+	pl.e.again = true
+	pl.ran("a", wherry.Permanent(errDown))
+	pl.e.again = false
+	var undone []string
+	for pl.in.phase == Undoing {
+		for _, e := range pl.do(input{kind: inGo}) {
+			undone = append(undone, e.op.Step)
+			pl.ran(e.op.Step, nil)
+		}
+	}
+	require.Equal(t, []string{"c", "a"}, undone)
+}
+
 func TestS19_ALocalPivotWaitsForWhatWasBeforeIt(t *testing.T) {
 	t.Parallel()
 	p := Step[order]{Name: "p", Do: Do(nothing), Pivot: true}
