@@ -292,7 +292,7 @@ func strikes(t *testing.T, row crashRow, whats []string, keys []kmsg.Key, stride
 	stride = max(1, stride/seeds())
 	few := 2 * seeds()
 	if raced.On {
-		stride, few = 12*stride, 1
+		stride, few = 24*stride, 1
 	}
 	if testing.Short() {
 		stride *= 10
@@ -321,7 +321,9 @@ func TestGuarantee_NoFault(t *testing.T) {
 	for _, row := range []crashRow{inTurns, keyed, anyhow, keyedHops, turnHops, freeHops} {
 		t.Run(row.String(), func(t *testing.T) {
 			t.Parallel()
-			row.orders = 200
+			if row.orders = 200; raced.On {
+				row.orders = 50
+			}
 			t.Log(baseline(t, row))
 		})
 	}
