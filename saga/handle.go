@@ -91,8 +91,10 @@ func (h *handling) load() (err error) {
 		h.in, h.plan = &instance{id: h.id, whyStep: -1}, h.latest
 		if h.ended != nil {
 			h.in.phase = h.ended.phase // for verbs
-			if was, err := decodeInstance(h.id, h.ended.value); err == nil && h.kind == kindVerb {
-				h.in.seen = was.seen // one that ended it may be asked for again
+		}
+		if h.ended != nil && h.kind == kindVerb {
+			if was, err := decodeInstance(h.id, h.ended.value); err == nil {
+				h.in.seen = was.seen // the one that ended it may be asked for again
 			}
 		}
 		return nil

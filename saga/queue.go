@@ -27,7 +27,7 @@ func (x *index) release(id string) {
 }
 
 // unreserve has a place count no more that was reserved: those who wait are to
-// be looked after, for it may be free.
+// be looked after, for it may be free. x.mu is held.
 func (x *index) unreserve(id string) {
 	if _, has := x.reserved[id]; !has {
 		return
